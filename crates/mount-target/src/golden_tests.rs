@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use rustls_pki_types::pem::PemObject;
 use serde::Deserialize;
 use time::format_description::well_known::Rfc3339;
-use x509_parser::prelude::*;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::*;
 

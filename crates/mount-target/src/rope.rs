@@ -77,7 +77,7 @@ mod tests {
         ) {
             let mut rope = Rope::default();
             rope.extend(parts.iter().cloned().map(Bytes::from));
-            let mut out = Vec::new();
+            let mut out: Vec<u8> = Vec::new();
             while rope.has_remaining() {
                 let mut slices = [IoSlice::new(&[]); 4];
                 let filled = rope.chunks_vectored(&mut slices);
