@@ -31,7 +31,6 @@ pub struct Client {
     engine: Arc<Engine>,
     keeper: Arc<Keeper>,
     root: (Handle, FileAttr),
-    limits: Limits,
 }
 
 /// What LOOKUP brings: the directory as it was before, and the entry if there is one.
@@ -208,8 +207,8 @@ impl Client {
     ///
     /// Fails at once when the target cannot be reached; once connected, the client goes on trying for ever.
     pub async fn connect(dial: Arc<dyn Dial>, options: ClientOptions) -> Result<Self> {
-        let (engine, keeper, limits, root) = keeper::start(dial, options).await?;
-        Ok(Self { engine, keeper: Arc::new(keeper), root, limits })
+        let (engine, keeper, root) = keeper::start(dial, options).await?;
+        Ok(Self { engine, keeper: Arc::new(keeper), root })
     }
 
     /// The root's handle and its attributes at the time of the mount.
@@ -219,7 +218,7 @@ impl Client {
 
     /// What the session and the file system allow.
     pub fn limits(&self) -> Limits {
-        self.limits
+        self.engine.limits()
     }
 
     /// What was sent and received so far.
@@ -324,7 +323,7 @@ impl Client {
     /// entry's cookie and the page's verifier go on.
     pub async fn readdir(&self, cred: &Cred, dir: &Handle, cookie: u64, verifier: [u8; 8]) -> Result<DirPage> {
         let dir = dir.clone();
-        let maxcount = self.limits.max_read;
+        let maxcount = self.limits().max_read;
         let mut replies = self
             .call(cred, move || {
                 Ok(vec![
@@ -453,14 +452,15 @@ impl Client {
 
     /// CLOSE. A file whose state is lost is closed already.
     pub async fn close(&self, file: &OpenFile) -> Result<()> {
-        let Some(closing) = self.engine.opens().start_closing(file) else { return Ok(()) };
+        if !self.engine.opens().start_closing(file) {
+            return Ok(());
+        }
         let (state, handle) = (file.clone(), file.handle().clone());
         let done = self
             .change(file.cred(), move || {
                 Ok(vec![putfh(&handle), Argop4::Close(Close4args { seqid: 0, open_stateid: state.stateid()? })])
             })
             .await;
-        drop(closing);
         let mut replies = match done {
             Ok(done) => done.replies,
             Err(Error::StateLost) => return Ok(()),
@@ -472,7 +472,7 @@ impl Client {
 
     /// READ of at most `limits().max_read` bytes.
     pub async fn read(&self, file: &OpenFile, offset: u64, count: u32) -> Result<ReadData> {
-        let count = count.min(self.limits.max_read);
+        let count = count.min(self.limits().max_read);
         let state = file.clone();
         let mut replies = self
             .call(file.cred(), move || {
@@ -497,8 +497,8 @@ impl Client {
     /// WRITE of at most `limits().max_write` bytes, in pieces that are not joined.
     pub async fn write(&self, file: &OpenFile, offset: u64, data: Vec<Bytes>, stability: Stability) -> Result<Written> {
         let asked: usize = data.iter().map(Bytes::len).sum();
-        if asked > self.limits.max_write as usize {
-            return Err(Error::TooLarge { size: asked, limit: self.limits.max_write as usize });
+        if asked > self.limits().max_write as usize {
+            return Err(Error::TooLarge { size: asked, limit: self.limits().max_write as usize });
         }
         let state = file.clone();
         let stable = match stability {
@@ -713,8 +713,8 @@ impl Client {
     }
 }
 
-/// Eight bytes that no other create uses.
-fn rand_verifier() -> [u8; 8] {
+/// Eight bytes that nobody else uses.
+pub(crate) fn rand_verifier() -> [u8; 8] {
     let uuid = uuid::Uuid::new_v4();
     let mut verifier = [0; 8];
     verifier.copy_from_slice(&uuid.as_bytes()[..8]);

@@ -4,7 +4,7 @@
 //! [`Client`] is the door: every method is one COMPOUND and says what it brings. [`OpenFile`] is a file opened at
 //! the server; its state survives lost connections and server restarts as long as the server lets it.
 //!
-//! A caller sees delay or a final [`Error`], never a lost connection: the keeper ([`recovery`]) makes the channel
+//! A caller sees delay or a final [`Error`], never a lost connection: the keeper makes the channel
 //! again, keeps the session where the server kept it, and requests are sent again on their slots, so that the
 //! server carries each out exactly once (RFC 8881 §2.10.6). What decides is in plain structs without a runtime
 //! ([`session`]); tokio stands at the edge.
@@ -16,8 +16,10 @@ mod client;
 mod compound;
 mod engine;
 mod error;
+mod handshake;
 mod keeper;
 mod options;
+mod recovery;
 pub mod session;
 mod state;
 
@@ -29,5 +31,5 @@ pub use client::{
 pub use engine::Counters;
 pub use error::{Errno, Error, Result};
 pub use nfs4::Nfs4Error;
-pub use options::{ClientOptions, Dial};
+pub use options::{ClientOptions, Dial, Dialling};
 pub use state::OpenFile;

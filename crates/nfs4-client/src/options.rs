@@ -1,0 +1,68 @@
+//! What the client is told at the start.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use mount_target::{Connected, ConnectError, Connector};
+
+use crate::attr::Cred;
+
+/// What [`Dial::dial`] returns.
+pub type Dialling<'a> = Pin<Box<dyn Future<Output = Result<Connected, ConnectError>> + Send + 'a>>;
+
+/// Makes a channel to the mount target, again and again. The certificate is renewed in there where needed.
+pub trait Dial: Send + Sync + 'static {
+    /// Connects once; has a time limit of its own.
+    fn dial(&self) -> Dialling<'_>;
+
+    /// The last connection was lost and another will be made in its place.
+    fn start_over(&self) {}
+}
+
+impl Dial for Connector {
+    fn dial(&self) -> Dialling<'_> {
+        Box::pin(self.connect())
+    }
+
+    fn start_over(&self) {
+        self.identity().start_over();
+    }
+}
+
+/// How to be a client.
+#[derive(Debug, Clone)]
+pub struct ClientOptions {
+    /// Who the client is, the same over reconnects: servers tell clients apart by it (`co_ownerid`, RFC 8881
+    /// §2.4).
+    pub owner: String,
+    /// Name of this machine in `AUTH_SYS` credentials.
+    pub machine_name: String,
+    /// Identity for the session's own requests.
+    pub cred: Cred,
+    /// Directory of the server that becomes the root, as names; empty for the server's own root.
+    pub root: Vec<Vec<u8>>,
+    /// Slots to ask for.
+    pub slots: u32,
+    /// Most payload bytes of a READ or WRITE to ask for.
+    pub max_io: u32,
+    /// How long a request may stay unanswered before the connection is taken for dead and made again.
+    pub call_timeout: Duration,
+    /// Soft mount: how long a caller waits at most before it gets an error. `None` waits for ever.
+    pub soft_timeout: Option<Duration>,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self {
+            owner: format!("s3files-fuse {}", uuid::Uuid::new_v4()),
+            machine_name: "s3files-fuse".to_owned(),
+            cred: Cred::new(0, 0),
+            root: Vec::new(),
+            slots: 128,
+            max_io: 1 << 20,
+            call_timeout: Duration::from_secs(60),
+            soft_timeout: None,
+        }
+    }
+}

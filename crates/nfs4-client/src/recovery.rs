@@ -1,0 +1,228 @@
+//! What happens to open files when the server has forgotten or revoked something (RFC 8881 §8.4).
+//!
+//! After a server restart every open is reclaimed (CLAIM_PREVIOUS), then RECLAIM_COMPLETE; what the server does not
+//! give back that way is opened again by its handle. After a partial loss TEST_STATEID tells which opens are meant.
+//! A file that cannot be opened again is lost: its next READ or WRITE fails instead of going to another file.
+//!
+//! These requests go through slots of the session like all others, but never wait for a newer link: they are what
+//! makes it.
+
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use mount_target::Channel;
+use nfs4::Nfs4Error;
+use nfs4::compound::Argop4;
+use nfs4::ops::file::Putfh4args;
+use nfs4::ops::lock::{FreeStateid4args, TestStateid4args};
+use nfs4::ops::open::{Close4args, OpenClaim4, OpenDelegationType4};
+use nfs4::ops::session::ReclaimComplete4args;
+use nfs4::types::Stateid4;
+use tokio::time::{sleep, timeout};
+
+use crate::attr::Cred;
+use crate::compound::{Replies, next};
+use crate::engine::{Judged, Session, judge};
+use crate::handshake::{Broken, Handshake, Step};
+use crate::keeper::open_claim;
+use crate::session::Backoff;
+use crate::state::OpenFile;
+
+/// Requests under way at once while state is restored.
+const AT_ONCE: usize = 16;
+/// Stateids in one TEST_STATEID.
+const TESTED_AT_ONCE: usize = 128;
+
+/// What has to be done about open files before requests may go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Restore {
+    /// Nothing.
+    Nothing,
+    /// Ask the server which stateids are still good.
+    Test,
+    /// The server has forgotten all of them.
+    Reclaim,
+}
+
+/// A session on a connection, used by the keeper alone or beside everybody else.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asker<'a> {
+    pub(crate) handshake: &'a Handshake,
+    pub(crate) channel: &'a Channel,
+    pub(crate) session: &'a Arc<Session>,
+}
+
+impl Asker<'_> {
+    /// Carries a compound out in the session. NFS4ERR_DELAY and GRACE are waited out by sending it again, so it must
+    /// not hold an operation that may not be repeated before one that can answer so.
+    pub(crate) async fn ask(self, cred: &Cred, changing: bool, ops: &[Argop4]) -> Step<Replies> {
+        let mut delay = Backoff::for_delay();
+        loop {
+            let results = self.exchange(cred, changing, ops).await?;
+            match results.last().and_then(nfs4::compound::Resop4::error) {
+                Some(Nfs4Error::Delay | Nfs4Error::Grace) => sleep(delay.pause()).await,
+                _ => return Ok(Replies::new(results)),
+            }
+        }
+    }
+
+    async fn exchange(self, cred: &Cred, changing: bool, ops: &[Argop4]) -> Step<Vec<nfs4::compound::Resop4>> {
+        let options = self.handshake.options();
+        let used = tokio::select! {
+            used = self.session.take_slot() => used.ok_or(Broken::Session)?,
+            // All slots may be held by requests that wait for us to mend the connection.
+            _ = self.channel.closed() => return Err(Broken::Channel),
+        };
+        let segments = match self.session.encode(used, &options.machine_name, cred, changing, ops) {
+            Ok(segments) => segments,
+            Err(error) => {
+                self.session.give_back(used, false);
+                return Err(error.into());
+            }
+        };
+        let mut delay = Backoff::for_delay();
+        loop {
+            let record = match timeout(options.call_timeout, self.channel.call(segments.clone())).await {
+                Ok(Ok(record)) => record,
+                // Whether the server took the request is unknown, so the slot cannot be used again.
+                Ok(Err(_)) | Err(_) => {
+                    self.session.abandon();
+                    return Err(Broken::Channel);
+                }
+            };
+            match judge(record, &self.session.id, used) {
+                Judged::Executed { results, .. } => {
+                    self.session.give_back(used, true);
+                    return Ok(results);
+                }
+                Judged::Wait => sleep(delay.pause()).await,
+                Judged::NotBound => {
+                    self.session.give_back(used, false);
+                    return Err(Broken::Channel);
+                }
+                Judged::Refused(error) => {
+                    self.session.give_back(used, false);
+                    return Err(error.into());
+                }
+                Judged::Garbled(error) => {
+                    self.session.give_back(used, true);
+                    return Err(error.into());
+                }
+                Judged::Uncached | Judged::SessionGone => return Err(Broken::Session),
+            }
+        }
+    }
+
+    fn putfh(file: &OpenFile) -> Argop4 {
+        Argop4::Putfh(Putfh4args { object: file.handle().to_wire() })
+    }
+
+    /// One OPEN without a name for a file that was open before; `Ok(false)` when the server refuses.
+    async fn reopen(self, file: &OpenFile, claim: OpenClaim4) -> Step<bool> {
+        let ops = [Self::putfh(file), open_claim(&file.owner(), file.access(), claim)];
+        let mut replies = self.ask(file.cred(), true, &ops).await?;
+        let opened = async {
+            next!(replies, Putfh, "PUTFH")?;
+            next!(replies, Open, "OPEN")
+        };
+        match opened.await {
+            Ok(opened) => {
+                file.reopened(opened.stateid);
+                Ok(true)
+            }
+            Err(error) => {
+                tracing::debug!(?error, handle = ?file.handle(), "an open was not given back");
+                Ok(false)
+            }
+        }
+    }
+
+    /// CLOSE of a file that was left open.
+    pub(crate) async fn close(self, file: &OpenFile) -> Step<()> {
+        let ops = [Self::putfh(file), Argop4::Close(Close4args { seqid: 0, open_stateid: file.stateid()? })];
+        self.ask(file.cred(), true, &ops).await.map(drop)
+    }
+
+    /// The server has forgotten this client: every open is reclaimed, or opened anew where that cannot be.
+    pub(crate) async fn reclaim(self, files: &[OpenFile]) -> Step<()> {
+        let claim = OpenClaim4::Previous(OpenDelegationType4::None);
+        let refused = self.each(files, claim).await?;
+        self.reclaim_complete().await?;
+        self.open_again(&refused).await
+    }
+
+    /// RECLAIM_COMPLETE: from here on the server gives out new opens (RFC 8881 §18.51).
+    async fn reclaim_complete(self) -> Step<()> {
+        let op = Argop4::ReclaimComplete(ReclaimComplete4args { rca_one_fs: false });
+        let mut replies = self.ask(&self.handshake.options().cred, true, &[op]).await?;
+        match next!(replies, ReclaimComplete, "RECLAIM_COMPLETE") {
+            Ok(()) => Ok(()),
+            Err(error) if error.status() == Some(Nfs4Error::CompleteAlready) => Ok(()),
+            Err(error) => {
+                tracing::debug!(%error, "RECLAIM_COMPLETE was refused; going on without");
+                Ok(())
+            }
+        }
+    }
+
+    /// Asks which opens are still good and opens the others again.
+    pub(crate) async fn test(self, files: &[OpenFile]) -> Step<()> {
+        let cred = &self.handshake.options().cred;
+        let mut bad = Vec::new();
+        for files in files.chunks(TESTED_AT_ONCE) {
+            let tested: Vec<(&OpenFile, Stateid4)> =
+                files.iter().filter_map(|file| Some((file, file.stateid().ok()?))).collect();
+            let ts_stateids = tested.iter().map(|(_, stateid)| *stateid).collect();
+            let op = Argop4::TestStateid(TestStateid4args { ts_stateids });
+            let mut replies = self.ask(cred, false, &[op]).await?;
+            let statuses = match next!(replies, TestStateid, "TEST_STATEID") {
+                Ok(ok) => ok.tsr_status_codes.0,
+                // A server without TEST_STATEID: all of them are opened again.
+                Err(error) if error.status() == Some(Nfs4Error::Notsupp) => Vec::new(),
+                Err(error) => return Err(error.into()),
+            };
+            for (index, (file, stateid)) in tested.into_iter().enumerate() {
+                let status = statuses.get(index).map_or(Some(Nfs4Error::BadStateid), |code| Nfs4Error::from_status(*code));
+                match status {
+                    None => {}
+                    Some(Nfs4Error::Expired | Nfs4Error::AdminRevoked | Nfs4Error::DelegRevoked) => {
+                        let op = Argop4::FreeStateid(FreeStateid4args { fsa_stateid: stateid });
+                        self.ask(cred, true, &[op]).await?;
+                        bad.push(file.clone());
+                    }
+                    Some(_) => bad.push(file.clone()),
+                }
+            }
+        }
+        self.open_again(&bad).await
+    }
+
+    async fn open_again(self, files: &[OpenFile]) -> Step<()> {
+        for file in self.each(files, OpenClaim4::Fh).await? {
+            tracing::warn!(handle = ?file.handle(), "an open file is lost: the server does not open it again");
+            file.lose();
+        }
+        Ok(())
+    }
+
+    /// Opens files again, some at once; returns those that were refused.
+    async fn each(self, files: &[OpenFile], claim: OpenClaim4) -> Step<Vec<OpenFile>> {
+        let mut refused = Vec::new();
+        let mut attempts = futures_util::stream::iter(files.iter().map(|file| {
+            let claim = claim.clone();
+            async move { self.reopen(file, claim).await.map(|opened| (opened, file)) }
+        }))
+        .buffer_unordered(AT_ONCE);
+        // All of them are waited for, also after a failure: one dropped in the middle would keep its slot for ever.
+        let mut broken = None;
+        while let Some(done) = attempts.next().await {
+            match done {
+                Ok((true, _)) => {}
+                Ok((false, file)) => refused.push(file.clone()),
+                Err(error) => broken = Some(error),
+            }
+        }
+        drop(attempts);
+        broken.map_or(Ok(refused), Err)
+    }
+}
