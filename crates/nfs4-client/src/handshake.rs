@@ -46,7 +46,7 @@ pub(crate) enum Broken {
 }
 
 /// What a step returns.
-pub(crate) type Step<T> = std::result::Result<T, Broken>;
+pub(crate) type Step<T> = Result<T, Broken>;
 
 impl From<Error> for Broken {
     fn from(error: Error) -> Self {

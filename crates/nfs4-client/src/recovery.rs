@@ -9,7 +9,8 @@
 
 use std::sync::Arc;
 
-use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt, stream};
 use mount_target::Channel;
 use nfs4::Nfs4Error;
 use nfs4::compound::Argop4;
@@ -205,14 +206,16 @@ impl Asker<'_> {
         Ok(())
     }
 
+    async fn attempt(self, file: &OpenFile, claim: OpenClaim4) -> Step<(bool, &OpenFile)> {
+        Ok((self.reopen(file, claim).await?, file))
+    }
+
     /// Opens files again, some at once; returns those that were refused.
     async fn each(self, files: &[OpenFile], claim: OpenClaim4) -> Step<Vec<OpenFile>> {
         let mut refused = Vec::new();
-        let mut attempts = futures_util::stream::iter(files.iter().map(|file| {
-            let claim = claim.clone();
-            async move { self.reopen(file, claim).await.map(|opened| (opened, file)) }
-        }))
-        .buffer_unordered(AT_ONCE);
+        let attempts: Vec<BoxFuture<'_, _>> =
+            files.iter().map(|file| self.attempt(file, claim.clone()).boxed()).collect();
+        let mut attempts = stream::iter(attempts).buffer_unordered(AT_ONCE);
         // All of them are waited for, also after a failure: one dropped in the middle would keep its slot for ever.
         let mut broken = None;
         while let Some(done) = attempts.next().await {

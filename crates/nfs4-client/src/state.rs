@@ -152,8 +152,4 @@ impl Opens {
     pub(crate) fn all(&self) -> Vec<OpenFile> {
         self.files().values().cloned().collect()
     }
-
-    pub(crate) fn len(&self) -> usize {
-        self.files().len()
-    }
 }
