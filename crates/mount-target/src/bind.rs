@@ -24,7 +24,7 @@ const MINOR_VERSION: u32 = 2;
 /// How long one of these calls may take.
 pub const CALL_LIMIT: Duration = Duration::from_secs(4);
 /// The pause after RETRY_LATER, ERROR or a search for more connections that found none.
-pub const BACK_OFF: Duration = Duration::from_secs(300);
+pub const BACK_OFF: Duration = Duration::from_mins(5);
 /// Most connections of one session that an advice may ask for.
 const MOST_CONNECTIONS: i32 = 64;
 
@@ -319,6 +319,7 @@ mod tests {
     const MINE: PartitionId = PartitionId([7; 64]);
     const OTHER: PartitionId = PartitionId([8; 64]);
 
+    #[allow(clippy::unnecessary_wraps)] // what `bind` returns
     fn answer(bind_response: BindResponse) -> Result<BindClientResponse, CallFailure> {
         Ok(BindClientResponse {
             bind_response,

@@ -212,7 +212,7 @@ async fn the_limit_can_be_changed_while_the_channel_is_in_use() {
 #[tokio::test]
 async fn endless_fragments_end_the_channel() {
     let (channel, _incoming, mut far) = pair(1 << 16, ChannelOptions::default());
-    let _ = far.write_all(&[0; 4 * 5000]).await;
+    let _ = far.write_all(&vec![0; 4 * 5000]).await;
     assert_eq!(within(channel.closed()).await, LossReason::Record(RecordError::TooManyFragments));
 }
 

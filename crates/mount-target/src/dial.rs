@@ -20,14 +20,14 @@ const HEAD_START: Duration = Duration::from_millis(300);
 /// Most addresses of one name that are tried.
 const MAX_ADDRESSES: usize = 16;
 /// Idle time before the first keepalive probe.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVE_IDLE: Duration = Duration::from_mins(1);
 /// Time between probes.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 /// Probes without an answer before the connection is given up.
 const KEEPALIVE_PROBES: u32 = 4;
 /// How long sent data may stay without acknowledgement.
 #[cfg(target_os = "linux")]
-const UNACKNOWLEDGED_LIMIT: Duration = Duration::from_secs(120);
+const UNACKNOWLEDGED_LIMIT: Duration = Duration::from_mins(2);
 
 /// Connects to `host` within `limit`, name resolution included.
 pub async fn dial(host: &str, port: u16, limit: Duration) -> Result<TcpStream, ConnectError> {

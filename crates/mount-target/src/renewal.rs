@@ -7,13 +7,13 @@
 use std::time::{Duration, SystemTime};
 
 /// How far back a certificate's validity begins, against clocks that run behind.
-pub const BACKDATED: Duration = Duration::from_secs(15 * 60);
+pub const BACKDATED: Duration = Duration::from_mins(15);
 /// How long a certificate holds from the time it was made.
-pub const VALIDITY: Duration = Duration::from_secs(3 * 60 * 60);
+pub const VALIDITY: Duration = Duration::from_hours(3);
 /// The age from which a new one is made if possible.
-pub const RENEW_AFTER: Duration = Duration::from_secs(60 * 60);
+pub const RENEW_AFTER: Duration = Duration::from_hours(1);
 /// How long before an end (of credentials or validity) it no longer counts: a handshake takes time and clocks differ.
-pub const MARGIN: Duration = Duration::from_secs(5 * 60);
+pub const MARGIN: Duration = Duration::from_mins(5);
 
 /// What to do about a certificate before a new connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

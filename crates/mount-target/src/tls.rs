@@ -332,7 +332,7 @@ fn bare_name(shown: &str) -> String {
         .map_or(shown, |(name, _)| name);
     inner
         .chars()
-        .filter(|c| c.is_ascii_graphic())
+        .filter(char::is_ascii_graphic)
         .take(100)
         .collect()
 }

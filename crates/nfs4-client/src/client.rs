@@ -10,6 +10,7 @@ use nfs4::ops::dir::{Create4args, Createtype4, Link4args, Lookup4args, Readdir4a
 use nfs4::ops::file::{
     Access4args, Commit4args, Getattr4args, Putfh4args, Read4args, Setattr4args, Write4args,
 };
+use nfs4::ops::lock::FreeStateid4args;
 use nfs4::ops::open::{
     Close4args, Createhow4, Creatverfattr, Open4args, OpenClaim4, Openflag4, share,
 };
@@ -450,7 +451,7 @@ impl Client {
         }
     }
 
-    /// CLOSE. A file whose state is lost is closed already.
+    /// CLOSE. A file that the server does not know any more is closed already.
     pub async fn close(&self, file: &OpenFile) -> Result<()> {
         if !self.engine.opens().start_closing(file) {
             return Ok(());
@@ -466,8 +467,25 @@ impl Client {
             Err(Error::StateLost) => return Ok(()),
             Err(error) => return Err(error),
         };
-        next!(replies, Putfh, "PUTFH")?;
-        next!(replies, Close, "CLOSE").map(|_| ())
+        let closed = match next!(replies, Putfh, "PUTFH") {
+            Ok(()) => next!(replies, Close, "CLOSE").map(drop),
+            Err(error) => Err(error),
+        };
+        match closed.as_ref().map_err(Error::status) {
+            Err(Some(Nfs4Error::Expired | Nfs4Error::AdminRevoked)) => self.free(file).await,
+            Err(Some(Nfs4Error::BadStateid | Nfs4Error::StaleStateid | Nfs4Error::OldStateid)) => Ok(()),
+            _ => closed,
+        }
+    }
+
+    /// FREE_STATEID: tells the server that we know of a revoked stateid (RFC 8881 §18.38).
+    async fn free(&self, file: &OpenFile) -> Result<()> {
+        let state = file.clone();
+        self.change(file.cred(), move || {
+            Ok(vec![Argop4::FreeStateid(FreeStateid4args { fsa_stateid: state.stateid()? })])
+        })
+        .await
+        .map(drop)
     }
 
     /// READ of at most `limits().max_read` bytes.

@@ -330,7 +330,13 @@ impl Engine {
                 }
             };
             match verdict(&ops, &results) {
-                Verdict::Final => {
+                Verdict::StateGone if state_losses < 4 => {
+                    state_losses += 1;
+                    self.report(Report::StateLost(link.generation));
+                    self.newer_than(link.generation).await?;
+                    continue;
+                }
+                Verdict::Final | Verdict::StateGone => {
                     settled.extend(skip_restored(&mut rest, results));
                     return Ok(Done { replies: Replies::new(settled), repeated });
                 }
@@ -340,16 +346,6 @@ impl Engine {
                     done.pop();
                     settled.extend(done);
                     rest = Some(tail);
-                }
-                Verdict::StateGone if state_losses < 4 => {
-                    state_losses += 1;
-                    self.report(Report::StateLost(link.generation));
-                    self.newer_than(link.generation).await?;
-                    continue;
-                }
-                Verdict::StateGone => {
-                    settled.extend(skip_restored(&mut rest, results));
-                    return Ok(Done { replies: Replies::new(settled), repeated });
                 }
             }
             self.counts.delayed.fetch_add(1, Ordering::Relaxed);
@@ -641,7 +637,6 @@ fn uses_state(op: Option<&Argop4>) -> bool {
         Some(Argop4::Read(args)) => args.stateid,
         Some(Argop4::Write(args)) => args.stateid,
         Some(Argop4::Setattr(args)) => args.stateid,
-        Some(Argop4::Close(args)) => args.open_stateid,
         _ => return false,
     };
     !stateid.is_special()

@@ -64,8 +64,12 @@ impl Error {
     pub fn errno(&self) -> Errno {
         match self {
             Self::Nfs { status, .. } => errno_of(*status),
-            Self::TooLarge { .. } | Self::BadReply { .. } | Self::StateLost | Self::NoSession(_) => Errno::Io,
-            Self::Connect(_) | Self::Closed => Errno::Io,
+            Self::TooLarge { .. }
+            | Self::BadReply { .. }
+            | Self::StateLost
+            | Self::NoSession(_)
+            | Self::Connect(_)
+            | Self::Closed => Errno::Io,
             Self::TimedOut => Errno::TimedOut,
         }
     }

@@ -110,9 +110,8 @@ impl Handshake {
         let segments = encode_compound(&self.options.machine_name, &self.options.cred, minor, None, &ops)?;
         let mut delay = Backoff::for_delay();
         loop {
-            let record = match timeout(self.options.call_timeout, channel.call(segments.clone())).await {
-                Ok(Ok(record)) => record,
-                Ok(Err(_)) | Err(_) => return Err(Broken::Channel),
+            let Ok(Ok(record)) = timeout(self.options.call_timeout, channel.call(segments.clone())).await else {
+                return Err(Broken::Channel);
             };
             let compound = decode_compound(record)?;
             match compound.status {

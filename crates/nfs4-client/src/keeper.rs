@@ -167,7 +167,7 @@ impl Current {
         Self {
             session: Arc::new(Session::new(granted.id, minor, granted.slots, granted.max_request as usize)),
             back: BackChannel::new(granted.id),
-            partition: up.partition.clone(),
+            partition: up.partition,
             max_record,
             bound: true,
         }
@@ -474,15 +474,14 @@ impl Worker {
     async fn new_session(&mut self, up: &Connected) -> Step<Current> {
         let mut attempts = 0;
         loop {
-            let client = match self.client {
-                Some(client) => client,
-                None => {
-                    let client = self.handshake.exchange_id(&up.channel, self.minor).await?;
-                    if !client.known {
-                        self.restore = Restore::Reclaim;
-                    }
-                    *self.client.insert(client)
+            let client = if let Some(client) = self.client {
+                client
+            } else {
+                let client = self.handshake.exchange_id(&up.channel, self.minor).await?;
+                if !client.known {
+                    self.restore = Restore::Reclaim;
                 }
+                *self.client.insert(client)
             };
             match self.handshake.create_session(&up.channel, self.minor, client).await {
                 Ok(granted) => {

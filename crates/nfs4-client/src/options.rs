@@ -61,7 +61,7 @@ impl Default for ClientOptions {
             root: Vec::new(),
             slots: 128,
             max_io: 1 << 20,
-            call_timeout: Duration::from_secs(60),
+            call_timeout: Duration::from_mins(1),
             soft_timeout: None,
         }
     }

@@ -83,13 +83,10 @@ impl Asker<'_> {
         };
         let mut delay = Backoff::for_delay();
         loop {
-            let record = match timeout(options.call_timeout, self.channel.call(segments.clone())).await {
-                Ok(Ok(record)) => record,
+            let Ok(Ok(record)) = timeout(options.call_timeout, self.channel.call(segments.clone())).await else {
                 // Whether the server took the request is unknown, so the slot cannot be used again.
-                Ok(Err(_)) | Err(_) => {
-                    self.session.abandon();
-                    return Err(Broken::Channel);
-                }
+                self.session.abandon();
+                return Err(Broken::Channel);
             };
             match judge(record, &self.session.id, used) {
                 Judged::Executed { results, .. } => {
