@@ -1,0 +1,83 @@
+//! Why a call failed.
+
+use nfs4_client::Errno;
+
+/// What every call returns.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why a call failed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// The server, or the way to it.
+    #[error(transparent)]
+    Client(#[from] nfs4_client::Error),
+    /// Bytes that an earlier call took could not be written.
+    #[error("data written earlier could not be stored: {0:?}")]
+    Writeback(Errno),
+    /// The number is not one that was handed out and not given back.
+    #[error("no file has inode number {0} any more")]
+    NoInode(u64),
+    /// The handle is not open, or not for this.
+    #[error("the file is not open for this")]
+    BadHandle,
+    /// The mount is read-only.
+    #[error("the file system is mounted read-only")]
+    ReadOnly,
+    /// A directory was needed.
+    #[error("not a directory")]
+    NotDirectory,
+    /// Anything but a directory was needed.
+    #[error("is a directory")]
+    IsDirectory,
+    /// The name exists.
+    #[error("the name exists")]
+    Exists,
+    /// The name does not exist.
+    #[error("no such file")]
+    NotFound,
+    /// The name is longer than the server takes.
+    #[error("the name is too long")]
+    NameTooLong,
+    /// The file would grow beyond what the server takes.
+    #[error("the file would be too large")]
+    FileTooBig,
+    /// The caller may not do that.
+    #[error("permission denied")]
+    Denied,
+    /// The request makes no sense, or the protocol has no way to carry it out.
+    #[error("{0}")]
+    Invalid(&'static str),
+    /// The file system is being unmounted.
+    #[error("the file system is being unmounted")]
+    Closed,
+}
+
+impl Error {
+    /// The errno for the program that made the call.
+    pub fn errno(&self) -> Errno {
+        match self {
+            Self::Client(error) => error.errno(),
+            Self::Writeback(errno) => *errno,
+            Self::NoInode(_) => Errno::Stale,
+            Self::BadHandle => Errno::BadF,
+            Self::ReadOnly => Errno::RoFs,
+            Self::NotDirectory => Errno::NotDir,
+            Self::IsDirectory => Errno::IsDir,
+            Self::Exists => Errno::Exist,
+            Self::NotFound => Errno::NoEnt,
+            Self::NameTooLong => Errno::NameTooLong,
+            Self::FileTooBig => Errno::FBig,
+            Self::Denied => Errno::Access,
+            Self::Invalid(_) => Errno::Inval,
+            Self::Closed => Errno::Io,
+        }
+    }
+
+    /// The NFS status, where the server gave one.
+    pub(crate) fn status(&self) -> Option<nfs4_client::Nfs4Error> {
+        match self {
+            Self::Client(error) => error.status(),
+            _ => None,
+        }
+    }
+}

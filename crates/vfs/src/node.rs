@@ -1,0 +1,5 @@
+//! One file as the mount knows it.
+
+/// One file as the mount knows it.
+#[derive(Debug)]
+pub(crate) struct Node {}
