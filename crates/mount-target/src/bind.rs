@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use nfs4::awsfile::{
-    AWSFILE_PROGRAM, AWSFILE_V1, BindClientResponse, BindResponse, ChannelConfig, ChannelInitArgs,
-    ChannelInitRes, ChannelOffer, PROC_BIND_CLIENT_TO_PARTITION, PROC_CHANNEL_INIT, PartitionId,
-    ProxyIdentifier, ReadBypassConfig, ReadBypassConfigV2, ScaleUpConfig,
+    AWSFILE_PROGRAM, AWSFILE_V1, BindClientResponse, BindResponse, ChannelConfig, ChannelInitArgs, ChannelInitRes,
+    ChannelOffer, PROC_BIND_CLIENT_TO_PARTITION, PROC_CHANNEL_INIT, PartitionId, ProxyIdentifier, ReadBypassConfig,
+    ReadBypassConfigV2, ScaleUpConfig,
 };
 use nfs4::rpc::{CallHeader, Message, NFS_PROGRAM, NFS_V4, OpaqueAuth, PROC_NULL, ReplyStatus};
 use nfs4::xdr::{self, Opaque, Pack, Reader, Unpack, Writer};
@@ -37,10 +37,7 @@ pub struct MountIdentity {
 
 impl Default for MountIdentity {
     fn default() -> Self {
-        Self {
-            id: Uuid::new_v4(),
-            incarnation: AtomicI64::new(1),
-        }
+        Self { id: Uuid::new_v4(), incarnation: AtomicI64::new(1) }
     }
 }
 
@@ -78,13 +75,9 @@ pub fn default_scale_up() -> ScaleUpConfig {
 /// Advice within reason: it comes from the network.
 fn within_reason(advice: &ScaleUpConfig) -> ScaleUpConfig {
     ScaleUpConfig {
-        max_multiplexed_connections: advice
-            .max_multiplexed_connections
-            .clamp(1, MOST_CONNECTIONS),
+        max_multiplexed_connections: advice.max_multiplexed_connections.clamp(1, MOST_CONNECTIONS),
         scale_up_bytes_per_sec_threshold: advice.scale_up_bytes_per_sec_threshold.max(1 << 20),
-        scale_up_threshold_breached_duration_sec: advice
-            .scale_up_threshold_breached_duration_sec
-            .clamp(1, 3600),
+        scale_up_threshold_breached_duration_sec: advice.scale_up_threshold_breached_duration_sec.clamp(1, 3600),
         scale_up_lookback_window_size_sec: advice.scale_up_lookback_window_size_sec.clamp(1, 3600),
     }
 }
@@ -129,10 +122,7 @@ pub fn after_first_bind(answer: &Result<BindClientResponse, CallFailure>) -> Aft
             },
             scale_up: within_reason(&response.scale_up_config),
         },
-        Err(CallFailure::Declined(_)) => AfterBind::Use {
-            partition: None,
-            scale_up: default_scale_up(),
-        },
+        Err(CallFailure::Declined(_)) => AfterBind::Use { partition: None, scale_up: default_scale_up() },
         Err(CallFailure::Channel(ChannelError::Lost(
             reason @ (LossReason::AccessDenied { .. } | LossReason::CertificateExpired { .. }),
         ))) => AfterBind::GiveUp(reason.clone()),
@@ -158,11 +148,10 @@ pub fn after_further_bind(
 ) -> AfterFurtherBind {
     match answer.as_ref().map(|response| &response.bind_response) {
         Ok(BindResponse::Ready(reached)) if reached == partition => AfterFurtherBind::Join,
-        Ok(BindResponse::Ready(_) | BindResponse::Preferred(_) | BindResponse::Retry(_)) => {
+        Ok(BindResponse::RetryLater(_) | BindResponse::Error(_)) => AfterFurtherBind::BackOff,
+        Ok(BindResponse::Ready(_) | BindResponse::Preferred(_) | BindResponse::Retry(_)) | Err(_) => {
             AfterFurtherBind::TryAgain
         }
-        Ok(BindResponse::RetryLater(_) | BindResponse::Error(_)) => AfterFurtherBind::BackOff,
-        Err(_) => AfterFurtherBind::TryAgain,
     }
 }
 
@@ -185,19 +174,10 @@ pub fn offered_direct_reads(answer: &ChannelInitRes) -> Option<DirectReads> {
     let text = |bytes: &Opaque| String::from_utf8(bytes.to_vec()).ok();
     let of = |enabled: bool, bucket: &Opaque, prefix: &Opaque, read_ahead_cache: bool| {
         let (bucket, prefix) = (text(bucket)?, text(prefix)?);
-        (enabled && !bucket.is_empty()).then_some(DirectReads {
-            bucket,
-            prefix,
-            read_ahead_cache,
-        })
+        (enabled && !bucket.is_empty()).then_some(DirectReads { bucket, prefix, read_ahead_cache })
     };
     let newer = offers.iter().find_map(|offer| match offer {
-        ChannelOffer::ReadBypassV2(o) => Some(of(
-            o.enabled,
-            &o.bucket_name,
-            &o.prefix,
-            o.readahead_cache_enabled,
-        )),
+        ChannelOffer::ReadBypassV2(o) => Some(of(o.enabled, &o.bucket_name, &o.prefix, o.readahead_cache_enabled)),
         ChannelOffer::ReadBypass(_) => None,
     });
     let older = || {
@@ -210,31 +190,17 @@ pub fn offered_direct_reads(answer: &ChannelInitRes) -> Option<DirectReads> {
 }
 
 /// Binds the connection to a partition.
-pub async fn bind(
-    channel: &Channel,
-    identity: &MountIdentity,
-) -> Result<BindClientResponse, CallFailure> {
-    awsfile_call(
-        channel,
-        PROC_BIND_CLIENT_TO_PARTITION,
-        &identity.on_the_wire(),
-    )
-    .await
+pub async fn bind(channel: &Channel, identity: &MountIdentity) -> Result<BindClientResponse, CallFailure> {
+    awsfile_call(channel, PROC_BIND_CLIENT_TO_PARTITION, &identity.on_the_wire()).await
 }
 
 /// Asks for direct reads; any failure means that there are none.
 pub async fn channel_init(channel: &Channel, client_version: &str) -> Option<DirectReads> {
     let configs = vec![
         ChannelConfig::ReadBypass(ReadBypassConfig { enabled: true }),
-        ChannelConfig::ReadBypassV2(ReadBypassConfigV2 {
-            enabled: true,
-            client_version: client_version.into(),
-        }),
+        ChannelConfig::ReadBypassV2(ReadBypassConfigV2 { enabled: true, client_version: client_version.into() }),
     ];
-    let args = ChannelInitArgs {
-        minor_version: MINOR_VERSION,
-        configs: configs.into(),
-    };
+    let args = ChannelInitArgs { minor_version: MINOR_VERSION, configs: configs.into() };
     match awsfile_call(channel, PROC_CHANNEL_INIT, &args).await {
         Ok(answer) => offered_direct_reads(&answer),
         Err(error) => {
@@ -269,28 +235,17 @@ async fn call(
     proc: u32,
     args: &impl Pack<Writer>,
 ) -> Result<Reader, CallFailure> {
-    let message =
-        encoded(prog, vers, proc, args).map_err(|error| CallFailure::Unclear(error.to_string()))?;
+    let message = encoded(prog, vers, proc, args).map_err(|error| CallFailure::Unclear(error.to_string()))?;
     match tokio::time::timeout(CALL_LIMIT, channel.call(message)).await {
         Ok(reply) => results(reply?),
-        Err(_) => Err(CallFailure::Unclear(format!(
-            "no answer within {} s",
-            CALL_LIMIT.as_secs()
-        ))),
+        Err(_) => Err(CallFailure::Unclear(format!("no answer within {} s", CALL_LIMIT.as_secs()))),
     }
 }
 
 fn encoded(prog: u32, vers: u32, proc: u32, args: &impl Pack<Writer>) -> xdr::Result<Vec<Bytes>> {
     let mut writer = Writer::new();
     let (cred, verf) = (OpaqueAuth::none(), OpaqueAuth::none());
-    writer.put(&Message::Call(CallHeader {
-        xid: 0,
-        prog,
-        vers,
-        proc,
-        cred,
-        verf,
-    }))?;
+    writer.put(&Message::Call(CallHeader { xid: 0, prog, vers, proc, cred, verf }))?;
     writer.put(args)?;
     Ok(writer.into_segments())
 }
@@ -303,9 +258,7 @@ fn results(reply: Bytes) -> Result<Reader, CallFailure> {
             ReplyStatus::Success => Ok(reader),
             other => Err(CallFailure::Declined(format!("{other:?}"))),
         },
-        Ok(Message::Call(_)) => Err(CallFailure::Unclear(
-            "a call came where a reply was due".to_owned(),
-        )),
+        Ok(Message::Call(_)) => Err(CallFailure::Unclear("a call came where a reply was due".to_owned())),
         Err(error) => Err(CallFailure::Unclear(error.to_string())),
     }
 }
@@ -321,10 +274,7 @@ mod tests {
 
     #[allow(clippy::unnecessary_wraps)] // what `bind` returns
     fn answer(bind_response: BindResponse) -> Result<BindClientResponse, CallFailure> {
-        Ok(BindClientResponse {
-            bind_response,
-            scale_up_config: default_scale_up(),
-        })
+        Ok(BindClientResponse { bind_response, scale_up_config: default_scale_up() })
     }
 
     fn every_answer() -> [Result<BindClientResponse, CallFailure>; 6] {
@@ -344,46 +294,26 @@ mod tests {
             AfterBind::Use { partition, .. } => partition,
             other => panic!("{other:?}"),
         });
-        assert_eq!(
-            partitions,
-            [Some(MINE), Some(OTHER), None, None, None, None]
-        );
+        assert_eq!(partitions, [Some(MINE), Some(OTHER), None, None, None, None]);
     }
 
     #[test]
     fn a_further_connection_joins_only_in_the_same_partition() {
         use AfterFurtherBind::{BackOff, Join, TryAgain};
         let decisions = every_answer().map(|answer| after_further_bind(&MINE, &answer));
-        assert_eq!(
-            decisions,
-            [Join, TryAgain, TryAgain, TryAgain, BackOff, BackOff]
-        );
+        assert_eq!(decisions, [Join, TryAgain, TryAgain, TryAgain, BackOff, BackOff]);
     }
 
     #[test]
     fn a_failed_bind_means_another_connection_but_a_refusal_does_not() {
         let lost = |reason| Err(CallFailure::Channel(ChannelError::Lost(reason)));
-        assert_eq!(
-            after_first_bind(&lost(LossReason::ClosedByPeer)),
-            AfterBind::Reconnect
-        );
-        assert_eq!(
-            after_first_bind(&Err(CallFailure::Unclear("?".into()))),
-            AfterBind::Reconnect
-        );
-        let denied = LossReason::AccessDenied {
-            alert: "AccessDenied".into(),
-        };
-        assert_eq!(
-            after_first_bind(&lost(denied.clone())),
-            AfterBind::GiveUp(denied)
-        );
+        assert_eq!(after_first_bind(&lost(LossReason::ClosedByPeer)), AfterBind::Reconnect);
+        assert_eq!(after_first_bind(&Err(CallFailure::Unclear("?".into()))), AfterBind::Reconnect);
+        let denied = LossReason::AccessDenied { alert: "AccessDenied".into() };
+        assert_eq!(after_first_bind(&lost(denied.clone())), AfterBind::GiveUp(denied));
         assert!(matches!(
             after_first_bind(&Err(CallFailure::Declined("?".into()))),
-            AfterBind::Use {
-                partition: None,
-                ..
-            }
+            AfterBind::Use { partition: None, .. }
         ));
     }
 
@@ -397,10 +327,7 @@ mod tests {
         };
         let tame = within_reason(&wild);
         assert_eq!(tame.max_multiplexed_connections, 64);
-        assert!(
-            tame.scale_up_bytes_per_sec_threshold > 0
-                && tame.scale_up_threshold_breached_duration_sec == 1
-        );
+        assert!(tame.scale_up_bytes_per_sec_threshold > 0 && tame.scale_up_threshold_breached_duration_sec == 1);
         assert_eq!(within_reason(&default_scale_up()), default_scale_up());
     }
 
@@ -416,11 +343,8 @@ mod tests {
 
     #[test]
     fn the_newer_offer_of_direct_reads_counts() {
-        let older = ChannelOffer::ReadBypass(ReadBypassOffer {
-            enabled: true,
-            bucket_name: "old".into(),
-            prefix: "".into(),
-        });
+        let older =
+            ChannelOffer::ReadBypass(ReadBypassOffer { enabled: true, bucket_name: "old".into(), prefix: "".into() });
         let newer = |enabled| {
             ChannelOffer::ReadBypassV2(ReadBypassOfferV2 {
                 enabled,
@@ -429,13 +353,9 @@ mod tests {
                 readahead_cache_enabled: true,
             })
         };
-        let offered =
-            |offers: Vec<ChannelOffer>| offered_direct_reads(&ChannelInitRes::Ok(offers.into()));
+        let offered = |offers: Vec<ChannelOffer>| offered_direct_reads(&ChannelInitRes::Ok(offers.into()));
         assert_eq!(offered(vec![older.clone()]).unwrap().bucket, "old");
-        assert_eq!(
-            offered(vec![older.clone(), newer(true)]).unwrap().bucket,
-            "new"
-        );
+        assert_eq!(offered(vec![older.clone(), newer(true)]).unwrap().bucket, "new");
         assert_eq!(offered(vec![older, newer(false)]), None);
         assert_eq!(offered(vec![]), None);
         assert_eq!(offered_direct_reads(&ChannelInitRes::RetryLater), None);

@@ -10,8 +10,8 @@ use std::time::SystemTime;
 
 use aws_credential_types::Credentials;
 use rcgen::{
-    CertificateParams, CustomExtension, DistinguishedName, DnType, KeyPair, PKCS_RSA_SHA256,
-    PublicKeyData, RsaKeySize, SerialNumber,
+    CertificateParams, CustomExtension, DistinguishedName, DnType, KeyPair, PKCS_RSA_SHA256, PublicKeyData, RsaKeySize,
+    SerialNumber,
 };
 use rustls::sign::{CertifiedKey, SigningKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -30,9 +30,7 @@ const MAX_SOURCE: usize = 100;
 const MAX_COMMON_NAME: usize = 64;
 
 fn failed(error: impl fmt::Display) -> ConnectError {
-    ConnectError::Certificate {
-        detail: error.to_string(),
-    }
+    ConnectError::Certificate { detail: error.to_string() }
 }
 
 /// The client's RSA-3072 key.
@@ -44,20 +42,16 @@ pub struct ClientKey {
 
 impl fmt::Debug for ClientKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientKey")
-            .field("hash", &self.hash.to_hex())
-            .finish_non_exhaustive()
+        f.debug_struct("ClientKey").field("hash", &self.hash.to_hex()).finish_non_exhaustive()
     }
 }
 
 impl ClientKey {
     /// Makes a new key. Takes about a second at worst and blocks: call it on a blocking thread.
     pub fn generate() -> Result<Self, ConnectError> {
-        let pair =
-            KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_3072).map_err(failed)?;
+        let pair = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_3072).map_err(failed)?;
         let private = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(pair.serialize_der()));
-        let signer =
-            rustls::crypto::aws_lc_rs::sign::any_supported_type(&private).map_err(failed)?;
+        let signer = rustls::crypto::aws_lc_rs::sign::any_supported_type(&private).map_err(failed)?;
         let hash = PublicKeyHash::of_public_key_bits(pair.der_bytes());
         Ok(Self { pair, signer, hash })
     }
@@ -67,11 +61,7 @@ impl ClientKey {
         static KEY: OnceCell<Arc<ClientKey>> = OnceCell::const_new();
         let key = KEY
             .get_or_try_init(|| async {
-                Ok(Arc::new(
-                    tokio::task::spawn_blocking(Self::generate)
-                        .await
-                        .map_err(failed)??,
-                ))
+                Ok(Arc::new(tokio::task::spawn_blocking(Self::generate).await.map_err(failed)??))
             })
             .await?;
         Ok(Arc::clone(key))
@@ -110,11 +100,7 @@ impl ClientInfo {
 
 impl Default for ClientInfo {
     fn default() -> Self {
-        let source = if cfg!(target_os = "macos") {
-            "macos"
-        } else {
-            "linux"
-        };
+        let source = if cfg!(target_os = "macos") { "macos" } else { "linux" };
         // The common name is a fixed word: in TLS 1.2 it travels in the clear, and a host's name is nobody's business.
         Self::new("s3files-fuse", source, env!("CARGO_PKG_VERSION"))
     }
@@ -149,28 +135,20 @@ impl ClientCertificate {
         credentials: &Credentials,
         now: SystemTime,
     ) -> Result<Self, ConnectError> {
-        let lifetime = Lifetime {
-            made: now,
-            credentials_end: credentials.expiry(),
-        };
+        let lifetime = Lifetime { made: now, credentials_end: credentials.expiry() };
         let mut params = CertificateParams::default();
         params.not_before = lifetime.not_before().into();
         params.not_after = lifetime.not_after().into();
         params.serial_number = Some(SerialNumber::from_slice(&[0]));
         params.distinguished_name = DistinguishedName::new();
-        params
-            .distinguished_name
-            .push(DnType::CommonName, request.client.common_name.as_str());
+        params.distinguished_name.push(DnType::CommonName, request.client.common_name.as_str());
         params.custom_extensions = extensions_of(key.hash, request, credentials, now.into())
             .into_iter()
             .map(|extension| CustomExtension::from_oid_content(extension.oid, extension.der))
             .collect();
         let certificate = params.self_signed(&key.pair).map_err(failed)?;
         let certified = CertifiedKey::new(vec![certificate.der().clone()], Arc::clone(&key.signer));
-        Ok(Self {
-            lifetime,
-            certified: Arc::new(certified),
-        })
+        Ok(Self { lifetime, certified: Arc::new(certified) })
     }
 
     /// The certificate in DER.
@@ -201,20 +179,12 @@ fn extensions_of(
         time,
     }
     .sign(credentials.secret_access_key());
-    let identity = SignedIdentity {
-        access_key_id,
-        signature: &signature,
-        time,
-        session_token,
-    };
+    let identity = SignedIdentity { access_key_id, signature: &signature, time, session_token };
     let mut all = vec![extensions::subject_key_identifier(hash)];
     all.extend(request.access_point.as_ref().map(extensions::access_point));
     all.push(extensions::signature(identity));
     all.push(extensions::file_system(&request.file_system_id));
-    all.push(extensions::client_info(
-        &request.client.source,
-        &request.client.version,
-    ));
+    all.push(extensions::client_info(&request.client.source, &request.client.version));
     all
 }
 

@@ -49,11 +49,7 @@ pub struct ChannelOptions {
 
 impl Default for ChannelOptions {
     fn default() -> Self {
-        Self {
-            max_record: DEFAULT_MAX_RECORD,
-            outgoing: 64,
-            incoming: 64,
-        }
+        Self { max_record: DEFAULT_MAX_RECORD, outgoing: 64, incoming: 64 }
     }
 }
 
@@ -187,10 +183,7 @@ impl Shared {
         answer: &mpsc::WeakSender<Vec<Bytes>>,
     ) -> Result<(), LossReason> {
         if record.len() < SHORTEST_MESSAGE {
-            return Err(LossReason::Protocol(format!(
-                "a record of {} bytes is no RPC message",
-                record.len()
-            )));
+            return Err(LossReason::Protocol(format!("a record of {} bytes is no RPC message", record.len())));
         }
         let mut head = &record[..SHORTEST_MESSAGE];
         let (xid, message_type) = (head.get_u32(), head.get_u32());
@@ -207,20 +200,12 @@ impl Shared {
             CALL => {
                 count(&self.counters.incoming_calls, 1);
                 // Waiting here would hold up the replies that the handler itself may be waiting for.
-                if incoming
-                    .try_send(IncomingCall {
-                        record,
-                        answer: answer.clone(),
-                    })
-                    .is_err()
-                {
+                if incoming.try_send(IncomingCall { record, answer: answer.clone() }).is_err() {
                     count(&self.counters.dropped_incoming_calls, 1);
                 }
                 Ok(())
             }
-            other => Err(LossReason::Protocol(format!(
-                "message type {other} is neither call nor reply"
-            ))),
+            other => Err(LossReason::Protocol(format!("message type {other} is neither call nor reply"))),
         }
     }
 }
@@ -239,11 +224,7 @@ struct Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.shared.lose(LossReason::ClosedHere);
-        let tasks = self
-            .tasks
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let tasks = self.tasks.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         for task in tasks.into_iter().flatten() {
             task.abort();
         }
@@ -252,10 +233,7 @@ impl Drop for Inner {
 
 impl fmt::Debug for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Channel")
-            .field("lost", &self.lost())
-            .field("in_flight", &self.in_flight())
-            .finish()
+        f.debug_struct("Channel").field("lost", &self.lost()).field("in_flight", &self.in_flight()).finish()
     }
 }
 
@@ -291,22 +269,10 @@ impl Channel {
         let (outgoing, queue) = mpsc::channel(options.outgoing.max(1));
         let (incoming_sender, incoming) = mpsc::channel(options.incoming.max(1));
         let (reader, writer) = tokio::io::split(io);
-        let read = read_records(
-            reader,
-            Arc::clone(&shared),
-            incoming_sender,
-            outgoing.downgrade(),
-        );
+        let read = read_records(reader, Arc::clone(&shared), incoming_sender, outgoing.downgrade());
         let write = write_records(writer, Arc::clone(&shared), queue);
         let tasks = Mutex::new(Some([tokio::spawn(read), tokio::spawn(write)]));
-        (
-            Self(Arc::new(Inner {
-                shared,
-                outgoing,
-                tasks,
-            })),
-            incoming,
-        )
+        (Self(Arc::new(Inner { shared, outgoing, tasks })), incoming)
     }
 
     /// Sends a call and waits for its reply. `segments` are the whole message; its first four bytes are replaced by
@@ -315,12 +281,7 @@ impl Channel {
     /// Dropping the future gives the call up; its reply, if one comes, is ignored. There is no time limit here.
     pub async fn call(&self, segments: Vec<Bytes>) -> Result<Bytes, ChannelError> {
         let shared = &self.0.shared;
-        let place = self
-            .0
-            .outgoing
-            .reserve()
-            .await
-            .map_err(|_| shared.lost_error())?;
+        let place = self.0.outgoing.reserve().await.map_err(|_| shared.lost_error())?;
         let (xid, reply) = shared.register()?;
         let _registered = Registered { shared, xid };
         place.send(framed(segments, Some(xid))?);
@@ -346,12 +307,7 @@ impl Channel {
     /// Closes the connection properly and waits for both tasks. Calls still waiting are lost.
     pub async fn close(&self) {
         self.0.shared.lose(LossReason::ClosedHere);
-        let tasks = self
-            .0
-            .tasks
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let tasks = self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner).take();
         for task in tasks.into_iter().flatten() {
             // A task that was aborted or panicked has ended all the same.
             let _ = task.await;

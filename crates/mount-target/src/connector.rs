@@ -152,19 +152,8 @@ impl Connector {
         };
         let tls = TlsClient::new(&trust)?;
         let certificate = Mutex::new(None);
-        let route = TlsRoute {
-            target,
-            credentials,
-            request,
-            tls,
-            dial_limit,
-            handshake_limit,
-            certificate,
-        };
-        Ok(Self {
-            direct_reads,
-            ..Self::over(Route::Tls(Box::new(route)), channel, bind)
-        })
+        let route = TlsRoute { target, credentials, request, tls, dial_limit, handshake_limit, certificate };
+        Ok(Self { direct_reads, ..Self::over(Route::Tls(Box::new(route)), channel, bind) })
     }
 
     /// A connector over plain TCP, without TLS and bind: for servers on this machine only.
@@ -172,8 +161,7 @@ impl Connector {
         if !address.ip().is_loopback() {
             return Err(ConnectError::BadTarget {
                 input: address.to_string(),
-                why: "a connection without TLS is only made to this machine (127.0.0.1 or ::1)"
-                    .to_owned(),
+                why: "a connection without TLS is only made to this machine (127.0.0.1 or ::1)".to_owned(),
             });
         }
         Ok(Self::over(Route::Plain(address), channel, false))
@@ -196,13 +184,7 @@ impl Connector {
     }
 
     fn over(route: Route, channel: ChannelOptions, bind: bool) -> Self {
-        Self {
-            route,
-            identity: MountIdentity::default(),
-            channel,
-            bind,
-            direct_reads: None,
-        }
+        Self { route, identity: MountIdentity::default(), channel, bind, direct_reads: None }
     }
 
     /// What this mount is called towards the service. [`MountIdentity::start_over`] before a new session.
@@ -227,14 +209,7 @@ impl Connector {
         }
         let answer = bind::bind(&first.channel, &self.identity).await;
         let bound = match bind::after_first_bind(&answer) {
-            AfterBind::Use {
-                partition,
-                scale_up,
-            } => Connected {
-                partition,
-                scale_up,
-                ..first
-            },
+            AfterBind::Use { partition, scale_up } => Connected { partition, scale_up, ..first },
             AfterBind::GiveUp(reason) => return Err(self.explain_loss(&reason)),
             AfterBind::Reconnect => {
                 tracing::debug!(?answer, "bind failed; going on without a partition");
@@ -250,10 +225,7 @@ impl Connector {
             // Asking for a favour must not cost the mount.
             return self.connect_without_partition().await;
         }
-        Ok(Connected {
-            direct_reads,
-            ..bound
-        })
+        Ok(Connected { direct_reads, ..bound })
     }
 
     /// Opens a connection and makes sure that it answers, which a handshake in TLS 1.3 does not prove yet.
@@ -261,9 +233,7 @@ impl Connector {
         let opened = self.open().await?;
         match bind::probe(&opened.channel).await {
             Ok(()) => Ok(opened),
-            Err(CallFailure::Channel(ChannelError::Lost(reason))) => {
-                Err(self.explain_loss_at_start(&reason))
-            }
+            Err(CallFailure::Channel(ChannelError::Lost(reason))) => Err(self.explain_loss_at_start(&reason)),
             Err(other) => Err(ConnectError::Lost {
                 address: self.address(),
                 reason: LossReason::Protocol(format!("the first call failed: {other}")),
@@ -272,30 +242,16 @@ impl Connector {
     }
 
     async fn open(&self) -> Result<Connected, ConnectError> {
-        let lost = |error: io::Error| ConnectError::Lost {
-            address: self.address(),
-            reason: LossReason::from_io(&error),
-        };
-        let no_tls = |address| Peer {
-            address,
-            server_name: None,
-            tls_version: None,
-        };
+        let lost =
+            |error: io::Error| ConnectError::Lost { address: self.address(), reason: LossReason::from_io(&error) };
+        let no_tls = |address| Peer { address, server_name: None, tls_version: None };
         let ((channel, incoming), peer) = match &self.route {
             Route::Tls(route) => route.open(self.channel).await?,
             Route::Plain(address) => {
-                let stream = dial(
-                    &address.ip().to_string(),
-                    address.port(),
-                    Duration::from_secs(20),
-                )
-                .await?;
+                let stream = dial(&address.ip().to_string(), address.port(), Duration::from_secs(20)).await?;
                 (Channel::new(stream, self.channel), no_tls(Some(*address)))
             }
-            Route::Memory(dial) => (
-                Channel::new(dial().map_err(lost)?, self.channel),
-                no_tls(None),
-            ),
+            Route::Memory(dial) => (Channel::new(dial().map_err(lost)?, self.channel), no_tls(None)),
         };
         tracing::debug!(?peer, "connected");
         Ok(Connected {
@@ -321,33 +277,25 @@ impl Connector {
                 address,
                 detail: "the server holds the fresh client certificate for expired".to_owned(),
             },
-            _ => ConnectError::Lost {
-                address,
-                reason: reason.clone(),
-            },
+            _ => ConnectError::Lost { address, reason: reason.clone() },
         }
     }
 
     /// The same for a connection that went before it brought a single reply: servers also refuse by hanging up.
     fn explain_loss_at_start(&self, reason: &LossReason) -> ConnectError {
         match (reason, &self.route) {
-            (LossReason::ClosedByPeer | LossReason::Io(_), Route::Tls(route)) => {
-                ConnectError::AccessDenied {
-                    address: self.address(),
-                    file_system_id: route.target.file_system_id.clone(),
-                    detail: "it hung up twice right after the TLS handshake".to_owned(),
-                }
-            }
+            (LossReason::ClosedByPeer | LossReason::Io(_), Route::Tls(route)) => ConnectError::AccessDenied {
+                address: self.address(),
+                file_system_id: route.target.file_system_id.clone(),
+                detail: "it hung up twice right after the TLS handshake".to_owned(),
+            },
             _ => self.explain_loss(reason),
         }
     }
 }
 
 impl TlsRoute {
-    async fn open(
-        &self,
-        options: ChannelOptions,
-    ) -> Result<((Channel, Incoming), Peer), ConnectError> {
+    async fn open(&self, options: ChannelOptions) -> Result<((Channel, Incoming), Peer), ConnectError> {
         let target = &self.target;
         let dialled = dial(&target.host, target.port, self.dial_limit);
         let (stream, certificate) = tokio::try_join!(dialled, self.certificate())?;
@@ -357,34 +305,17 @@ impl TlsRoute {
             server_name: &target.server_name,
             file_system_id: &target.file_system_id,
         };
-        let stream = self
-            .tls
-            .handshake(stream, &certificate, expected, self.handshake_limit)
-            .await?;
-        let tls_version = stream
-            .get_ref()
-            .1
-            .protocol_version()
-            .map(|version| format!("{version:?}"));
-        let peer = Peer {
-            address,
-            server_name: Some(target.server_name.clone()),
-            tls_version,
-        };
+        let stream = self.tls.handshake(stream, &certificate, expected, self.handshake_limit).await?;
+        let tls_version = stream.get_ref().1.protocol_version().map(|version| format!("{version:?}"));
+        let peer = Peer { address, server_name: Some(target.server_name.clone()), tls_version };
         Ok((Channel::new(stream, options), peer))
     }
 
     /// A certificate that may be used now. Two connections at once may both make one; the later stays.
     async fn certificate(&self) -> Result<ClientCertificate, ConnectError> {
-        let held = || {
-            self.certificate
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-        };
+        let held = || self.certificate.lock().unwrap_or_else(PoisonError::into_inner);
         let current = held().clone();
-        let verdict = current
-            .as_ref()
-            .map(|current| current.lifetime.verdict(SystemTime::now()));
+        let verdict = current.as_ref().map(|current| current.lifetime.verdict(SystemTime::now()));
         if let (Some(current), Some(Verdict::Fresh)) = (&current, verdict) {
             return Ok(current.clone());
         }
@@ -402,10 +333,8 @@ impl TlsRoute {
     }
 
     async fn issue(&self) -> Result<ClientCertificate, ConnectError> {
-        let (key, credentials): (Arc<ClientKey>, _) = tokio::try_join!(
-            ClientKey::of_this_process(),
-            self.credentials.load(SystemTime::now())
-        )?;
+        let (key, credentials): (Arc<ClientKey>, _) =
+            tokio::try_join!(ClientKey::of_this_process(), self.credentials.load(SystemTime::now()))?;
         // Loading may have taken seconds; the signature's time is the time of signing.
         ClientCertificate::issue(&key, &self.request, &credentials, SystemTime::now())
     }

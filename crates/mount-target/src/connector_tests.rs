@@ -3,13 +3,17 @@
 
 use std::future::Future;
 
-use nfs4::awsfile::{AWSFILE_PROGRAM, BindClientResponse, BindResponse, PROC_BIND_CLIENT_TO_PARTITION, ProxyIdentifier};
+use nfs4::awsfile::{
+    AWSFILE_PROGRAM, BindClientResponse, BindResponse, PROC_BIND_CLIENT_TO_PARTITION, ProxyIdentifier,
+};
 use nfs4::record::{LAST_FRAGMENT, record_mark};
 use nfs4::rpc::{AcceptStat, Message, PROC_NULL, ReplyHeader, ReplyStatus};
 use nfs4::xdr::{self, Reader, Writer};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme, SupportedProtocolVersion};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme, SupportedProtocolVersion,
+};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -249,7 +253,8 @@ async fn whatever_bind_answers_the_first_connection_is_usable() {
 
 #[tokio::test]
 async fn a_server_with_another_name_is_refused() {
-    let server = server("fs-99999999999999999.s3files.us-east-1.on.aws", &rustls::version::TLS13, true, Manner::Binds).await;
+    let server =
+        server("fs-99999999999999999.s3files.us-east-1.on.aws", &rustls::version::TLS13, true, Manner::Binds).await;
     let error = within(connector(&server).connect()).await.unwrap_err();
     let ConnectError::ServerNameMismatch { expected, presented, .. } = &error else { panic!("{error:?}") };
     assert_eq!(expected, NAME);

@@ -39,17 +39,12 @@ impl AwsSettings {
     pub async fn region(&self) -> Option<Region> {
         let find = async {
             if let Some(profile) = &self.profile {
-                let provider = ProfileFileRegionProvider::builder()
-                    .profile_name(profile)
-                    .build();
+                let provider = ProfileFileRegionProvider::builder().profile_name(profile).build();
                 if let Some(region) = provider.region().await {
                     return Some(region);
                 }
             }
-            aws_config::default_provider::region::Builder::default()
-                .build()
-                .region()
-                .await
+            aws_config::default_provider::region::Builder::default().build().region().await
         };
         let region = tokio::time::timeout(REGION_LIMIT, find).await.ok()??;
         region.as_ref().parse().ok()
@@ -60,10 +55,7 @@ impl AwsSettings {
         let config = ProviderConfig::without_region().with_region(Some(region));
         if let Some(profile) = &self.profile {
             return Box::new(
-                ProfileFileCredentialsProvider::builder()
-                    .configure(&config)
-                    .profile_name(profile)
-                    .build(),
+                ProfileFileCredentialsProvider::builder().configure(&config).profile_name(profile).build(),
             );
         }
         let imds = imds::Client::builder()
@@ -72,22 +64,13 @@ impl AwsSettings {
             .connect_timeout(Duration::from_secs(1))
             .read_timeout(Duration::from_secs(1))
             .build();
-        Box::new(
-            DefaultCredentialsChain::builder()
-                .configure(config)
-                .imds_client(imds)
-                .build()
-                .await,
-        )
+        Box::new(DefaultCredentialsChain::builder().configure(config).imds_client(imds).build().await)
     }
 }
 
 #[derive(Clone)]
 enum Source {
-    Settings {
-        settings: AwsSettings,
-        region: Region,
-    },
+    Settings { settings: AwsSettings, region: Region },
     Fixed(Credentials),
     Provider(Arc<dyn ProvideCredentials>),
 }
@@ -113,19 +96,9 @@ impl CredentialsSource {
     }
 
     /// These and no others (for `demo` and tests).
-    pub fn fixed(
-        access_key_id: &str,
-        secret_access_key: &str,
-        session_token: Option<&str>,
-    ) -> Self {
+    pub fn fixed(access_key_id: &str, secret_access_key: &str, session_token: Option<&str>) -> Self {
         let token = session_token.map(str::to_owned);
-        Self(Source::Fixed(Credentials::new(
-            access_key_id,
-            secret_access_key,
-            token,
-            None,
-            "fixed",
-        )))
+        Self(Source::Fixed(Credentials::new(access_key_id, secret_access_key, token, None, "fixed")))
     }
 
     /// Any provider of the AWS SDK.
@@ -143,9 +116,7 @@ impl CredentialsSource {
             match &self.0 {
                 Source::Fixed(credentials) => Ok(credentials.clone()),
                 Source::Provider(provider) => provider.provide_credentials().await,
-                Source::Settings { settings, region } => {
-                    settings.provider(region).await.provide_credentials().await
-                }
+                Source::Settings { settings, region } => settings.provider(region).await.provide_credentials().await,
             }
         };
         let credentials = match tokio::time::timeout(LOAD_LIMIT, load).await {
@@ -157,9 +128,9 @@ impl CredentialsSource {
             }
         };
         match credentials.expiry() {
-            Some(end) if end <= now => Err(ConnectError::CredentialsExpired {
-                detail: "they ended before now".to_owned(),
-            }),
+            Some(end) if end <= now => {
+                Err(ConnectError::CredentialsExpired { detail: "they ended before now".to_owned() })
+            }
             _ => Ok(credentials),
         }
     }
@@ -173,30 +144,20 @@ fn explain(error: &CredentialsError, profile: Option<&str>) -> ConnectError {
     if says(&["was not defined"])
         && let Some(profile) = profile
     {
-        return ConnectError::UnknownProfile {
-            profile: profile.to_owned(),
-        };
+        return ConnectError::UnknownProfile { profile: profile.to_owned() };
     }
-    if says(&[
-        "expired",
-        "unauthorizedexception",
-        "session token not found or invalid",
-    ]) {
+    if says(&["expired", "unauthorizedexception", "session token not found or invalid"]) {
         return ConnectError::CredentialsExpired { detail };
     }
     // The SSO cache holds no token until `aws sso login` has run.
     if says(&["sso token"]) && says(&["no such file", "failed to load"]) {
-        return ConnectError::CredentialsExpired {
-            detail: "there is no SSO session yet".to_owned(),
-        };
+        return ConnectError::CredentialsExpired { detail: "there is no SSO session yet".to_owned() };
     }
     match error {
         CredentialsError::CredentialsNotLoaded(_) => ConnectError::NoCredentials {
             detail: match profile {
                 Some(profile) => format!("the profile `{profile}` holds none"),
-                None => {
-                    "neither in the environment, the AWS profile nor the instance's role".to_owned()
-                }
+                None => "neither in the environment, the AWS profile nor the instance's role".to_owned(),
             },
         },
         _ => ConnectError::CredentialsFailed { detail },
@@ -218,12 +179,7 @@ fn chain_of(error: &dyn StdError) -> String {
         }
         next = error.source();
     }
-    text.split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ")
-        .chars()
-        .take(LONGEST)
-        .collect()
+    text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(LONGEST).collect()
 }
 
 #[cfg(test)]

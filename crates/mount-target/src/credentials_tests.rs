@@ -14,18 +14,12 @@ const PROFILE: &str = "MT_TEST_PROFILE";
 #[tokio::test]
 #[ignore = "runs in the processes that the other tests start"]
 async fn child() {
-    let settings = AwsSettings {
-        profile: std::env::var(PROFILE).ok(),
-    };
+    let settings = AwsSettings { profile: std::env::var(PROFILE).ok() };
     let region = settings.region().await;
     println!("REGION {region:?}");
     let source = CredentialsSource::from_settings(settings, "us-east-1".parse().unwrap());
     match source.load(SystemTime::now()).await {
-        Ok(found) => println!(
-            "FOUND {} {:?}",
-            found.access_key_id(),
-            found.session_token()
-        ),
+        Ok(found) => println!("FOUND {} {:?}", found.access_key_id(), found.session_token()),
         Err(error) => println!("ERROR {error:?}\nTEXT {error}"),
     }
 }
@@ -33,12 +27,7 @@ async fn child() {
 fn run(home: &Path, env: &[(&str, &str)]) -> String {
     let started = Instant::now();
     let output = Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "credentials::tests::child",
-            "--ignored",
-            "--nocapture",
-        ])
+        .args(["--exact", "credentials::tests::child", "--ignored", "--nocapture"])
         .env_clear()
         .env("HOME", home)
         .env("PATH", "/usr/bin:/bin")
@@ -46,11 +35,7 @@ fn run(home: &Path, env: &[(&str, &str)]) -> String {
         .envs(env.iter().copied())
         .output()
         .unwrap();
-    assert!(
-        started.elapsed() < Duration::from_secs(14),
-        "took {:?}",
-        started.elapsed()
-    );
+    assert!(started.elapsed() < Duration::from_secs(14), "took {:?}", started.elapsed());
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{text}");
     assert!(!text.contains("SECRETKEY"), "{text}");
@@ -71,50 +56,28 @@ const TWO_PROFILES: &str = "[default]\nregion = eu-west-1\naws_access_key_id = A
 #[test]
 fn the_default_profile_gives_credentials_and_region() {
     let text = run(home(TWO_PROFILES).path(), &[]);
-    assert!(
-        text.contains("FOUND AKIDDEFAULT None") && text.contains("eu-west-1"),
-        "{text}"
-    );
+    assert!(text.contains("FOUND AKIDDEFAULT None") && text.contains("eu-west-1"), "{text}");
 }
 
 #[test]
 fn the_environment_wins_over_the_default_profile_but_not_over_a_named_one() {
-    let keys = [
-        ("AWS_ACCESS_KEY_ID", "AKIDENV"),
-        ("AWS_SECRET_ACCESS_KEY", "SECRETKEY"),
-        ("AWS_REGION", "sa-east-1"),
-    ];
+    let keys = [("AWS_ACCESS_KEY_ID", "AKIDENV"), ("AWS_SECRET_ACCESS_KEY", "SECRETKEY"), ("AWS_REGION", "sa-east-1")];
     let text = run(home(TWO_PROFILES).path(), &keys);
-    assert!(
-        text.contains("FOUND AKIDENV") && text.contains("sa-east-1"),
-        "{text}"
-    );
-    let text = run(
-        home(TWO_PROFILES).path(),
-        &[keys[0], keys[1], keys[2], (PROFILE, "work")],
-    );
-    assert!(
-        text.contains("FOUND AKIDWORK Some(\"tok\")") && text.contains("eu-west-3"),
-        "{text}"
-    );
+    assert!(text.contains("FOUND AKIDENV") && text.contains("sa-east-1"), "{text}");
+    let text = run(home(TWO_PROFILES).path(), &[keys[0], keys[1], keys[2], (PROFILE, "work")]);
+    assert!(text.contains("FOUND AKIDWORK Some(\"tok\")") && text.contains("eu-west-3"), "{text}");
 }
 
 #[test]
 fn an_unknown_profile_is_named() {
     let text = run(home(TWO_PROFILES).path(), &[(PROFILE, "nowhere")]);
-    assert!(
-        text.contains("ERROR UnknownProfile") && text.contains("`nowhere`"),
-        "{text}"
-    );
+    assert!(text.contains("ERROR UnknownProfile") && text.contains("`nowhere`"), "{text}");
 }
 
 #[test]
 fn a_profile_without_credentials_says_so() {
     let text = run(home(TWO_PROFILES).path(), &[(PROFILE, "bare")]);
-    assert!(
-        text.contains("ERROR NoCredentials") && text.contains("`bare`"),
-        "{text}"
-    );
+    assert!(text.contains("ERROR NoCredentials") && text.contains("`bare`"), "{text}");
 }
 
 #[test]
@@ -140,10 +103,7 @@ const SSO: &str = "[default]\nsso_session = corp\nsso_account_id = 012345678901\
 #[test]
 fn an_sso_profile_without_a_session_asks_for_a_login() {
     let text = run(home(SSO).path(), &[]);
-    assert!(
-        text.contains("ERROR CredentialsExpired") && text.contains("aws sso login"),
-        "{text}"
-    );
+    assert!(text.contains("ERROR CredentialsExpired") && text.contains("aws sso login"), "{text}");
 }
 
 #[test]
@@ -156,10 +116,7 @@ fn an_expired_sso_session_asks_for_a_login() {
     let token = r#"{"accessToken":"SECRETKEY","expiresAt":"2020-01-01T00:00:00Z","startUrl":"https://example.invalid/start","region":"us-east-1"}"#;
     std::fs::write(cache.join(format!("{name}.json")), token).unwrap();
     let text = run(home.path(), &[]);
-    assert!(
-        text.contains("ERROR CredentialsExpired") && text.contains("aws sso login"),
-        "{text}"
-    );
+    assert!(text.contains("ERROR CredentialsExpired") && text.contains("aws sso login"), "{text}");
 }
 
 #[test]
@@ -168,12 +125,6 @@ fn nothing_configured_ends_within_ten_seconds_though_the_instance_service_never_
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", silent.local_addr().unwrap());
     let empty = tempfile::tempdir().unwrap();
-    let text = run(
-        empty.path(),
-        &[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &endpoint)],
-    );
-    assert!(
-        text.contains("ERROR NoCredentials") && text.contains("REGION None"),
-        "{text}"
-    );
+    let text = run(empty.path(), &[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &endpoint)]);
+    assert!(text.contains("ERROR NoCredentials") && text.contains("REGION None"), "{text}");
 }

@@ -33,31 +33,18 @@ const UNACKNOWLEDGED_LIMIT: Duration = Duration::from_mins(2);
 pub async fn dial(host: &str, port: u16, limit: Duration) -> Result<TcpStream, ConnectError> {
     let attempt = async {
         let addresses = resolve(host, port).await?;
-        connect_any(&addresses)
-            .await
-            .map_err(|error| explain(&error, host, port, limit))
+        connect_any(&addresses).await.map_err(|error| explain(&error, host, port, limit))
     };
-    let stream = tokio::time::timeout(limit, attempt)
-        .await
-        .unwrap_or_else(|_| Err(timed_out(host, port, limit)))?;
+    let stream = tokio::time::timeout(limit, attempt).await.unwrap_or_else(|_| Err(timed_out(host, port, limit)))?;
     set_options(&stream);
     Ok(stream)
 }
 
 async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, ConnectError> {
-    let unknown = |detail: String| ConnectError::NameNotResolved {
-        host: host.to_owned(),
-        detail,
-    };
-    let found = tokio::net::lookup_host((host, port))
-        .await
-        .map_err(|error| unknown(error.to_string()))?;
+    let unknown = |detail: String| ConnectError::NameNotResolved { host: host.to_owned(), detail };
+    let found = tokio::net::lookup_host((host, port)).await.map_err(|error| unknown(error.to_string()))?;
     let addresses: Vec<SocketAddr> = found.take(MAX_ADDRESSES).collect();
-    if addresses.is_empty() {
-        Err(unknown("it has no address".to_owned()))
-    } else {
-        Ok(addresses)
-    }
+    if addresses.is_empty() { Err(unknown("it has no address".to_owned())) } else { Ok(addresses) }
 }
 
 /// The first connection that stands; else the most telling error.
@@ -86,10 +73,7 @@ async fn connect_any(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
 }
 
 fn timed_out(host: &str, port: u16, limit: Duration) -> ConnectError {
-    ConnectError::ConnectTimeout {
-        address: host_and_port(host, port),
-        seconds: limit.as_secs().max(1),
-    }
+    ConnectError::ConnectTimeout { address: host_and_port(host, port), seconds: limit.as_secs().max(1) }
 }
 
 fn explain(error: &io::Error, host: &str, port: u16, limit: Duration) -> ConnectError {
@@ -97,28 +81,20 @@ fn explain(error: &io::Error, host: &str, port: u16, limit: Duration) -> Connect
     match error.kind() {
         io::ErrorKind::ConnectionRefused => ConnectError::PortClosed { address },
         io::ErrorKind::TimedOut => timed_out(host, port, limit),
-        _ => ConnectError::Unreachable {
-            address,
-            detail: error.to_string(),
-        },
+        _ => ConnectError::Unreachable { address, detail: error.to_string() },
     }
 }
 
 /// A connection without one of these still works, so a failure is only noted.
 fn set_options(stream: &TcpStream) {
     let socket = SockRef::from(stream);
-    let keepalive = TcpKeepalive::new()
-        .with_time(KEEPALIVE_IDLE)
-        .with_interval(KEEPALIVE_INTERVAL)
-        .with_retries(KEEPALIVE_PROBES);
+    let keepalive =
+        TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL).with_retries(KEEPALIVE_PROBES);
     let results = [
         ("TCP_NODELAY", socket.set_tcp_nodelay(true)),
         ("keepalive", socket.set_tcp_keepalive(&keepalive)),
         #[cfg(target_os = "linux")]
-        (
-            "TCP_USER_TIMEOUT",
-            socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_LIMIT)),
-        ),
+        ("TCP_USER_TIMEOUT", socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_LIMIT))),
     ];
     for (option, result) in results {
         if let Err(error) = result {
@@ -138,17 +114,12 @@ mod tests {
     #[tokio::test]
     async fn a_connection_has_keepalive_below_the_load_balancers_limit() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let stream = dial("127.0.0.1", listener.local_addr().unwrap().port(), LIMIT)
-            .await
-            .unwrap();
+        let stream = dial("127.0.0.1", listener.local_addr().unwrap().port(), LIMIT).await.unwrap();
         let socket = SockRef::from(&stream);
         assert!(socket.keepalive().unwrap() && socket.tcp_nodelay().unwrap());
         assert!(socket.tcp_keepalive_time().unwrap() < Duration::from_secs(350));
         #[cfg(target_os = "linux")]
-        assert_eq!(
-            socket.tcp_user_timeout().unwrap(),
-            Some(UNACKNOWLEDGED_LIMIT)
-        );
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(UNACKNOWLEDGED_LIMIT));
     }
 
     #[tokio::test]
@@ -157,10 +128,7 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             listener.local_addr().unwrap().port()
         };
-        assert!(matches!(
-            dial("127.0.0.1", port, LIMIT).await,
-            Err(ConnectError::PortClosed { .. })
-        ));
+        assert!(matches!(dial("127.0.0.1", port, LIMIT).await, Err(ConnectError::PortClosed { .. })));
         // The backlog of a listener that never accepts fills up; from then on connecting is met with silence.
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -174,20 +142,14 @@ mod tests {
                 Err(error) => break error,
             }
         };
-        assert!(
-            matches!(error, ConnectError::ConnectTimeout { .. }),
-            "{error:?}"
-        );
+        assert!(matches!(error, ConnectError::ConnectTimeout { .. }), "{error:?}");
     }
 
     #[tokio::test]
     async fn a_name_that_does_not_exist_is_not_resolved() {
         // `.invalid` never exists (RFC 6761 §6.4), and a label with a space is not even asked for.
         let error = dial("no such host.invalid", 1, LIMIT).await.unwrap_err();
-        assert!(
-            matches!(error, ConnectError::NameNotResolved { .. }),
-            "{error:?}"
-        );
+        assert!(matches!(error, ConnectError::NameNotResolved { .. }), "{error:?}");
     }
 
     #[tokio::test]
@@ -197,9 +159,7 @@ mod tests {
             listener.local_addr().unwrap()
         };
         let open = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let stream = connect_any(&[closed, open.local_addr().unwrap()])
-            .await
-            .unwrap();
+        let stream = connect_any(&[closed, open.local_addr().unwrap()]).await.unwrap();
         assert_eq!(stream.peer_addr().unwrap(), open.local_addr().unwrap());
     }
 }

@@ -92,9 +92,7 @@ pub enum ConnectError {
         detail: String,
     },
     /// This machine and the server disagree about the time.
-    #[error(
-        "{address} and this machine disagree about the time ({detail}); set this machine's clock right"
-    )]
+    #[error("{address} and this machine disagree about the time ({detail}); set this machine's clock right")]
     ClockSkew {
         /// Host and port.
         address: String,
@@ -122,25 +120,19 @@ pub enum ConnectError {
         detail: String,
     },
     /// The profile is not in the configuration.
-    #[error(
-        "the AWS profile `{profile}` does not exist; `aws configure list-profiles` shows the ones that do"
-    )]
+    #[error("the AWS profile `{profile}` does not exist; `aws configure list-profiles` shows the ones that do")]
     UnknownProfile {
         /// The profile's name.
         profile: String,
     },
     /// The AWS credentials are no longer valid.
-    #[error(
-        "the AWS credentials have expired ({detail}); run `aws sso login` or fetch new ones, then try again"
-    )]
+    #[error("the AWS credentials have expired ({detail}); run `aws sso login` or fetch new ones, then try again")]
     CredentialsExpired {
         /// Which ones, and where from.
         detail: String,
     },
     /// There are credentials, but getting them failed.
-    #[error(
-        "the AWS credentials could not be loaded: {detail}; check the profile in ~/.aws/config"
-    )]
+    #[error("the AWS credentials could not be loaded: {detail}; check the profile in ~/.aws/config")]
     CredentialsFailed {
         /// What happened.
         detail: String,
@@ -208,11 +200,7 @@ fn list(names: &[String]) -> String {
     match names {
         [] => "another name".to_owned(),
         few if few.len() <= SHOWN => few.join(", "),
-        many => format!(
-            "{} and {} more",
-            many[..SHOWN].join(", "),
-            many.len() - SHOWN
-        ),
+        many => format!("{} and {} more", many[..SHOWN].join(", "), many.len() - SHOWN),
     }
 }
 
@@ -252,10 +240,7 @@ pub enum LossReason {
 impl LossReason {
     /// What a failed read or write means.
     pub fn from_io(error: &io::Error) -> Self {
-        if let Some(tls) = error
-            .get_ref()
-            .and_then(|inner| inner.downcast_ref::<rustls::Error>())
-        {
+        if let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
             return match tls {
                 rustls::Error::AlertReceived(alert) => Self::from_alert(*alert),
                 other => Self::Protocol(other.to_string()),
@@ -304,12 +289,7 @@ mod tests {
             presented: names,
         };
         let text = error.to_string();
-        assert!(
-            text.contains("fs-x.s3files")
-                && text.contains("fs-0.example")
-                && text.contains("47 more"),
-            "{text}"
-        );
+        assert!(text.contains("fs-x.s3files") && text.contains("fs-0.example") && text.contains("47 more"), "{text}");
         assert!(text.len() < 300 && !text.contains('\n'));
     }
 
@@ -319,11 +299,6 @@ mod tests {
             io::ErrorKind::InvalidData,
             rustls::Error::AlertReceived(rustls::AlertDescription::BadCertificate),
         );
-        assert_eq!(
-            LossReason::from_io(&error),
-            LossReason::AccessDenied {
-                alert: "BadCertificate".into()
-            }
-        );
+        assert_eq!(LossReason::from_io(&error), LossReason::AccessDenied { alert: "BadCertificate".into() });
     }
 }

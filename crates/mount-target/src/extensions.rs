@@ -56,26 +56,17 @@ impl std::fmt::Debug for SignedIdentity<'_> {
 
 /// Key identifier.
 pub fn subject_key_identifier(hash: PublicKeyHash) -> Extension {
-    Extension {
-        oid: SUBJECT_KEY_IDENTIFIER,
-        der: yasna::construct_der(|writer| writer.write_bytes(&hash.0)),
-    }
+    Extension { oid: SUBJECT_KEY_IDENTIFIER, der: yasna::construct_der(|writer| writer.write_bytes(&hash.0)) }
 }
 
 /// `UTF8String`.
 pub fn access_point(id: &AccessPointId) -> Extension {
-    Extension {
-        oid: ACCESS_POINT,
-        der: yasna::construct_der(|writer| writer.write_utf8_string(id.as_str())),
-    }
+    Extension { oid: ACCESS_POINT, der: yasna::construct_der(|writer| writer.write_utf8_string(id.as_str())) }
 }
 
 /// `UTF8String`.
 pub fn file_system(id: &FileSystemId) -> Extension {
-    Extension {
-        oid: FILE_SYSTEM,
-        der: yasna::construct_der(|writer| writer.write_utf8_string(id.as_str())),
-    }
+    Extension { oid: FILE_SYSTEM, der: yasna::construct_der(|writer| writer.write_utf8_string(id.as_str())) }
 }
 
 /// `SEQUENCE { source UTF8String, clientVersion UTF8String }`.
@@ -86,10 +77,7 @@ pub fn client_info(source: &str, version: &str) -> Extension {
             writer.next().write_utf8_string(version);
         });
     });
-    Extension {
-        oid: CLIENT_INFO,
-        der,
-    }
+    Extension { oid: CLIENT_INFO, der }
 }
 
 /// `SEQUENCE { accessKeyId UTF8String, signature OCTET STRING, sigv4DateTime UTCTime, sessionToken [0] EXPLICIT
@@ -101,23 +89,14 @@ pub fn signature(identity: SignedIdentity<'_>) -> Extension {
             writer.next().write_bytes(identity.signature.as_bytes());
             writer.next().write_utctime(&utc_time(identity.time));
             if let Some(token) = identity.session_token {
-                writer
-                    .next()
-                    .write_tagged(Tag::context(0), |writer| writer.write_utf8_string(token));
+                writer.next().write_tagged(Tag::context(0), |writer| writer.write_utf8_string(token));
             }
         });
     });
-    Extension {
-        oid: SIGNATURE,
-        der,
-    }
+    Extension { oid: SIGNATURE, der }
 }
 
 /// To the second: a fraction would lengthen the UTCTime, which the service's format does not have.
 fn utc_time(time: OffsetDateTime) -> UTCTime {
-    UTCTime::from_datetime(
-        time.to_offset(time::UtcOffset::UTC)
-            .replace_nanosecond(0)
-            .unwrap_or(time),
-    )
+    UTCTime::from_datetime(time.to_offset(time::UtcOffset::UTC).replace_nanosecond(0).unwrap_or(time))
 }

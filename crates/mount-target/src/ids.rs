@@ -85,9 +85,8 @@ id!(
 );
 
 fn hex_after(id: &str, prefix: &str) -> bool {
-    id.strip_prefix(prefix).is_some_and(|hex| {
-        (17..=40).contains(&hex.len()) && hex.bytes().all(|b| b.is_ascii_hexdigit())
-    })
+    id.strip_prefix(prefix)
+        .is_some_and(|hex| (17..=40).contains(&hex.len()) && hex.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 fn is_region(region: &str) -> bool {
@@ -95,9 +94,7 @@ fn is_region(region: &str) -> bool {
     region.len() <= 32
         && parts.len() >= 3
         && parts[0].len() >= 2
-        && parts[..parts.len() - 1]
-            .iter()
-            .all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase()))
+        && parts[..parts.len() - 1].iter().all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase()))
         && is_number(parts[parts.len() - 1])
 }
 
@@ -105,9 +102,7 @@ fn is_az_id(az: &str) -> bool {
     az.rsplit_once("-az").is_some_and(|(zone, number)| {
         az.len() <= 32
             && zone.len() >= 3
-            && zone
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            && zone.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
             && zone.starts_with(|c: char| c.is_ascii_lowercase())
             && is_number(number)
     })
@@ -131,10 +126,7 @@ impl Region {
             ("us-isof-", "csp.hci.ic.gov"),
             ("eu-isoe-", "cloud.adc-e.uk"),
         ];
-        BY_PREFIX
-            .iter()
-            .find(|(prefix, _)| self.0.starts_with(prefix))
-            .map_or("on.aws", |(_, suffix)| suffix)
+        BY_PREFIX.iter().find(|(prefix, _)| self.0.starts_with(prefix)).map_or("on.aws", |(_, suffix)| suffix)
     }
 }
 
@@ -145,49 +137,22 @@ mod tests {
 
     #[test]
     fn file_system_ids_have_17_to_40_hex_digits() {
-        for good in [
-            "fs-0123456789abcdef0",
-            "FS-0123456789ABCDEF0",
-            &format!("fs-{}", "a".repeat(40)),
-        ] {
-            assert_eq!(
-                good.parse::<FileSystemId>().unwrap().as_str(),
-                good.to_lowercase()
-            );
+        for good in ["fs-0123456789abcdef0", "FS-0123456789ABCDEF0", &format!("fs-{}", "a".repeat(40))] {
+            assert_eq!(good.parse::<FileSystemId>().unwrap().as_str(), good.to_lowercase());
         }
-        for bad in [
-            "",
-            "fs-",
-            "fs-123",
-            "fs-0123456789abcdefg",
-            &format!("fs-{}", "a".repeat(41)),
-            "fsap-0123456789abcdef0",
-        ] {
+        for bad in
+            ["", "fs-", "fs-123", "fs-0123456789abcdefg", &format!("fs-{}", "a".repeat(41)), "fsap-0123456789abcdef0"]
+        {
             assert!(bad.parse::<FileSystemId>().is_err(), "{bad}");
         }
     }
 
     #[test]
     fn regions_of_every_partition_are_known_by_their_form() {
-        for good in [
-            "us-east-1",
-            "us-gov-west-1",
-            "eusc-de-east-1",
-            "us-isob-east-1",
-            "ap-southeast-12",
-        ] {
+        for good in ["us-east-1", "us-gov-west-1", "eusc-de-east-1", "us-isob-east-1", "ap-southeast-12"] {
             assert!(good.parse::<Region>().is_ok(), "{good}");
         }
-        for bad in [
-            "",
-            "us",
-            "us-east",
-            "us-east-1a",
-            "us--1",
-            "us-east-1.evil.example",
-            "-east-1",
-            "us-east-1\n2",
-        ] {
+        for bad in ["", "us", "us-east", "us-east-1a", "us--1", "us-east-1.evil.example", "-east-1", "us-east-1\n2"] {
             assert!(bad.parse::<Region>().is_err(), "{bad}");
         }
     }

@@ -50,16 +50,11 @@ impl Lifetime {
     pub fn verdict(&self, now: SystemTime) -> Verdict {
         let Ok(age) = now.duration_since(self.made) else {
             // The clock was set back. A little is within the back-dating; more, and the certificate is not valid yet.
-            return if now + MARGIN >= self.made {
-                Verdict::Due
-            } else {
-                Verdict::Spent
-            };
+            return if now + MARGIN >= self.made { Verdict::Due } else { Verdict::Spent };
         };
         if age + MARGIN >= VALIDITY || self.credentials_end.is_some_and(|end| end <= now) {
             Verdict::Spent
-        } else if age >= RENEW_AFTER || self.credentials_end.is_some_and(|end| end <= now + MARGIN)
-        {
+        } else if age >= RENEW_AFTER || self.credentials_end.is_some_and(|end| end <= now + MARGIN) {
             Verdict::Due
         } else {
             Verdict::Fresh
@@ -80,10 +75,7 @@ mod tests {
     }
 
     fn lasting(credentials_end: Option<SystemTime>) -> Lifetime {
-        Lifetime {
-            made: made(),
-            credentials_end,
-        }
+        Lifetime { made: made(), credentials_end }
     }
 
     #[test]

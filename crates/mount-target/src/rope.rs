@@ -48,10 +48,7 @@ impl Buf for Rope {
     }
 
     fn advance(&mut self, mut count: usize) {
-        assert!(
-            count <= self.remaining,
-            "a rope cannot be advanced past its end"
-        );
+        assert!(count <= self.remaining, "a rope cannot be advanced past its end");
         self.remaining -= count;
         while let Some(front) = self.segments.front_mut() {
             if count < front.len() {

@@ -75,10 +75,7 @@ impl ConnectRequest<'_> {
     }
 
     fn date_time(&self) -> String {
-        formatted(
-            self.time,
-            format_description!("[year][month][day]T[hour][minute][second]Z"),
-        )
+        formatted(self.time, format_description!("[year][month][day]T[hour][minute][second]Z"))
     }
 
     /// `date/region/service/aws4_request`.
@@ -101,51 +98,27 @@ impl ConnectRequest<'_> {
             query.push(("X-Amz-Security-Token", percent_encoded(token)));
         }
         query.push(("X-Amz-SignedHeaders", "host".to_owned()));
-        let query: Vec<String> = query
-            .into_iter()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
+        let query: Vec<String> = query.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
         let empty_body = hex::encode(digest::digest(&digest::SHA256, b""));
-        format!(
-            "GET\n/\n{}\nhost:{}\nhost\n{empty_body}",
-            query.join("&"),
-            self.file_system_id
-        )
+        format!("GET\n/\n{}\nhost:{}\nhost\n{empty_body}", query.join("&"), self.file_system_id)
     }
 
     /// The text that is signed.
     pub fn string_to_sign(&self) -> String {
-        let hash = hex::encode(digest::digest(
-            &digest::SHA256,
-            self.canonical_request().as_bytes(),
-        ));
-        format!(
-            "AWS4-HMAC-SHA256\n{}\n{}\n{hash}",
-            self.date_time(),
-            self.credential_scope()
-        )
+        let hash = hex::encode(digest::digest(&digest::SHA256, self.canonical_request().as_bytes()));
+        format!("AWS4-HMAC-SHA256\n{}\n{}\n{hash}", self.date_time(), self.credential_scope())
     }
 
     /// The signature, 64 lower-case hex characters.
     pub fn sign(&self, secret_access_key: &str) -> String {
-        let key = generate_signing_key(
-            secret_access_key,
-            SystemTime::from(self.time),
-            self.region.as_str(),
-            SERVICE,
-        );
+        let key = generate_signing_key(secret_access_key, SystemTime::from(self.time), self.region.as_str(), SERVICE);
         calculate_signature(key, self.string_to_sign().as_bytes())
     }
 }
 
-fn formatted(
-    time: OffsetDateTime,
-    format: &(impl time::formatting::Formattable + ?Sized),
-) -> String {
+fn formatted(time: OffsetDateTime, format: &(impl time::formatting::Formattable + ?Sized)) -> String {
     // Formatting a valid time with a fixed all-numeric description cannot fail.
-    time.to_offset(time::UtcOffset::UTC)
-        .format(format)
-        .unwrap_or_default()
+    time.to_offset(time::UtcOffset::UTC).format(format).unwrap_or_default()
 }
 
 /// Everything but RFC 3986's unreserved characters as `%XX`.

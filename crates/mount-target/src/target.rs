@@ -92,19 +92,12 @@ impl Target {
 }
 
 pub(crate) fn host_and_port(host: &str, port: u16) -> String {
-    if host.parse::<Ipv6Addr>().is_ok() {
-        format!("[{host}]:{port}")
-    } else {
-        format!("{host}:{port}")
-    }
+    if host.parse::<Ipv6Addr>().is_ok() { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 fn bad(input: &str, why: impl Into<String>) -> ConnectError {
     // What was typed can be anything, also very long.
-    ConnectError::BadTarget {
-        input: input.chars().take(120).collect(),
-        why: why.into(),
-    }
+    ConnectError::BadTarget { input: input.chars().take(120).collect(), why: why.into() }
 }
 
 impl FromStr for TargetName {
@@ -138,9 +131,7 @@ impl FromStr for TargetName {
         }
         let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
         if host.starts_with("fs-") && !host.contains('.') {
-            let id: FileSystemId = host
-                .parse()
-                .map_err(|error| bad(input, format!("{error}")))?;
+            let id: FileSystemId = host.parse().map_err(|error| bad(input, format!("{error}")))?;
             let mut name = Self::plain(NameForm::FileSystem, host, port);
             name.file_system_id = Some(id);
             return Ok(name);
@@ -165,10 +156,7 @@ fn split_port<'a>(input: &str, text: &'a str) -> Result<(&'a str, u16), ConnectE
     };
     if let Some(rest) = text.strip_prefix('[') {
         let Some((host, tail)) = rest.split_once(']') else {
-            return Err(bad(
-                input,
-                "the bracket around the IPv6 address is not closed",
-            ));
+            return Err(bad(input, "the bracket around the IPv6 address is not closed"));
         };
         if host.parse::<Ipv6Addr>().is_err() {
             return Err(bad(input, "brackets go around an IPv6 address only"));
@@ -184,10 +172,9 @@ fn split_port<'a>(input: &str, text: &'a str) -> Result<(&'a str, u16), ConnectE
     }
     match text.split_once(':') {
         None => Ok((text, DEFAULT_PORT)),
-        Some((_, digits)) if digits.contains(':') => Err(bad(
-            input,
-            "it has more than one colon but is no IPv6 address; write [address]:port",
-        )),
+        Some((_, digits)) if digits.contains(':') => {
+            Err(bad(input, "it has more than one colon but is no IPv6 address; write [address]:port"))
+        }
         Some((host, digits)) => Ok((host, port(digits)?)),
     }
 }
@@ -196,9 +183,7 @@ fn split_port<'a>(input: &str, text: &'a str) -> Result<(&'a str, u16), ConnectE
 fn check_host_name(input: &str, host: &str) -> Result<(), ConnectError> {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
-            && label
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
@@ -209,11 +194,7 @@ fn check_host_name(input: &str, host: &str) -> Result<(), ConnectError> {
 }
 
 /// `[az.]fs.s3files.region.suffix`; `None` if the name has another form.
-fn mount_target_name(
-    input: &str,
-    host: &str,
-    port: u16,
-) -> Result<Option<TargetName>, ConnectError> {
+fn mount_target_name(input: &str, host: &str, port: u16) -> Result<Option<TargetName>, ConnectError> {
     let (az, rest) = match host.split_once('.') {
         Some((_, _)) if host.starts_with("fs-") => (None, host),
         Some((az, rest)) if rest.starts_with("fs-") => (Some(az), rest),
@@ -240,9 +221,7 @@ fn mount_target_name(
 /// The region in `NAME-HASH.elb.REGION.amazonaws.com[.cn]`. Classic load balancers have the two words the other way
 /// round and relay TCP as well.
 fn load_balancer_region(host: &str) -> Option<Region> {
-    let stem = host
-        .strip_suffix(".amazonaws.com")
-        .or_else(|| host.strip_suffix(".amazonaws.com.cn"))?;
+    let stem = host.strip_suffix(".amazonaws.com").or_else(|| host.strip_suffix(".amazonaws.com.cn"))?;
     let mut labels = stem.rsplit('.');
     let (last, before) = (labels.next()?, labels.next()?);
     labels.next()?;
@@ -254,15 +233,7 @@ fn load_balancer_region(host: &str) -> Option<Region> {
 
 impl TargetName {
     fn plain(form: NameForm, host: String, port: u16) -> Self {
-        Self {
-            form,
-            host,
-            port,
-            region: None,
-            file_system_id: None,
-            az_id: None,
-            suffix: None,
-        }
+        Self { form, host, port, region: None, file_system_id: None, az_id: None, suffix: None }
     }
 
     /// The region that the name or the options tell, before any configuration is asked.
@@ -271,40 +242,22 @@ impl TargetName {
     }
 
     /// Puts the name and the options together; `configured_region` is asked for where neither tells the region.
-    pub fn complete(
-        self,
-        options: TargetOptions,
-        configured_region: Option<Region>,
-    ) -> Result<Target, ConnectError> {
+    pub fn complete(self, options: TargetOptions, configured_region: Option<Region>) -> Result<Target, ConnectError> {
         let input = self.host.clone();
-        let file_system_id = agreed(
-            &input,
-            "file system",
-            self.file_system_id.clone(),
-            options.file_system_id,
-        )?
-        .ok_or_else(|| {
-            bad(
-                &input,
-                "the name does not tell which file system it leads to; add --file-system-id fs-…",
-            )
-        })?;
+        let file_system_id = agreed(&input, "file system", self.file_system_id.clone(), options.file_system_id)?
+            .ok_or_else(|| {
+                bad(&input, "the name does not tell which file system it leads to; add --file-system-id fs-…")
+            })?;
         let region = match self.form {
             // The name is the file system's own, so another region cannot be meant.
             NameForm::MountTarget => agreed(&input, "region", self.region, options.region)?,
             // A balancer may stand in another region than what is behind it.
             _ => options.region.or(self.region),
         };
-        let region = region.or(configured_region).ok_or_else(|| {
-            bad(
-                &input,
-                "the name does not tell the AWS region; add --region or set AWS_REGION",
-            )
-        })?;
-        let suffix = self
-            .suffix
-            .as_deref()
-            .unwrap_or_else(|| region.mount_target_suffix());
+        let region = region
+            .or(configured_region)
+            .ok_or_else(|| bad(&input, "the name does not tell the AWS region; add --region or set AWS_REGION"))?;
+        let suffix = self.suffix.as_deref().unwrap_or_else(|| region.mount_target_suffix());
         let own_name = format!("{file_system_id}.s3files.{region}.{suffix}");
         let host = match (self.form, options.az_id) {
             (NameForm::FileSystem, Some(az)) => format!("{az}.{own_name}"),
@@ -319,14 +272,7 @@ impl TargetName {
             }
             None => own_name,
         };
-        Ok(Target {
-            host,
-            port: self.port,
-            region,
-            file_system_id,
-            access_point: options.access_point,
-            server_name,
-        })
+        Ok(Target { host, port: self.port, region, file_system_id, access_point: options.access_point, server_name })
     }
 }
 
@@ -338,12 +284,9 @@ fn agreed<T: PartialEq + std::fmt::Display>(
     option: Option<T>,
 ) -> Result<Option<T>, ConnectError> {
     match (named, option) {
-        (Some(named), Some(option)) if named != option => Err(bad(
-            input,
-            format!(
-                "the name says {what} {named}, but the option says {option}; leave the option out"
-            ),
-        )),
+        (Some(named), Some(option)) if named != option => {
+            Err(bad(input, format!("the name says {what} {named}, but the option says {option}; leave the option out")))
+        }
         (named, option) => Ok(named.or(option)),
     }
 }
@@ -361,10 +304,7 @@ mod tests {
     }
 
     fn with_fs() -> TargetOptions {
-        TargetOptions {
-            file_system_id: Some(FS.parse().unwrap()),
-            ..TargetOptions::default()
-        }
+        TargetOptions { file_system_id: Some(FS.parse().unwrap()), ..TargetOptions::default() }
     }
 
     #[test]
@@ -373,36 +313,17 @@ mod tests {
         assert_eq!(nlb.form, NameForm::LoadBalancer);
         assert_eq!(nlb.port, 2049);
         let target = nlb.complete(with_fs(), None).unwrap();
-        assert_eq!(
-            target.host,
-            "my-nlb-0a1b2c3d4e5f6789.elb.eu-central-1.amazonaws.com"
-        );
-        assert_eq!(
-            target.server_name,
-            format!("{FS}.s3files.eu-central-1.on.aws")
-        );
-        let china = name("n-1.elb.cn-north-1.amazonaws.com.cn:12049")
-            .complete(with_fs(), None)
-            .unwrap();
-        assert_eq!(
-            china.server_name,
-            format!("{FS}.s3files.cn-north-1.on.amazonwebservices.com.cn")
-        );
+        assert_eq!(target.host, "my-nlb-0a1b2c3d4e5f6789.elb.eu-central-1.amazonaws.com");
+        assert_eq!(target.server_name, format!("{FS}.s3files.eu-central-1.on.aws"));
+        let china = name("n-1.elb.cn-north-1.amazonaws.com.cn:12049").complete(with_fs(), None).unwrap();
+        assert_eq!(china.server_name, format!("{FS}.s3files.cn-north-1.on.amazonwebservices.com.cn"));
         assert_eq!(china.port, 12049);
-        assert_eq!(
-            name("n-1.us-west-2.elb.amazonaws.com")
-                .region
-                .unwrap()
-                .as_str(),
-            "us-west-2"
-        );
+        assert_eq!(name("n-1.us-west-2.elb.amazonaws.com").region.unwrap().as_str(), "us-west-2");
     }
 
     #[test]
     fn a_load_balancer_without_a_file_system_id_says_which_option_is_missing() {
-        let error = name("n-1.elb.us-east-1.amazonaws.com")
-            .complete(TargetOptions::default(), None)
-            .unwrap_err();
+        let error = name("n-1.elb.us-east-1.amazonaws.com").complete(TargetOptions::default(), None).unwrap_err();
         assert!(error.to_string().contains("--file-system-id"), "{error}");
     }
 
@@ -416,44 +337,24 @@ mod tests {
         assert_eq!(target.server_name, format!("{FS}.s3files.us-east-1.on.aws"));
         let zoneless = name(&format!("{FS}.s3files.us-east-1.on.aws"));
         assert_eq!(zoneless.az_id, None);
-        assert_eq!(
-            zoneless
-                .complete(TargetOptions::default(), None)
-                .unwrap()
-                .server_name,
-            target.server_name
-        );
+        assert_eq!(zoneless.complete(TargetOptions::default(), None).unwrap().server_name, target.server_name);
     }
 
     #[test]
     fn a_mount_target_in_an_unknown_partition_keeps_the_suffix_that_was_typed() {
-        let target = name(&format!("{FS}.s3files.xx-nowhere-1.example.org"))
-            .complete(TargetOptions::default(), None)
-            .unwrap();
-        assert_eq!(
-            target.server_name,
-            format!("{FS}.s3files.xx-nowhere-1.example.org")
-        );
+        let target =
+            name(&format!("{FS}.s3files.xx-nowhere-1.example.org")).complete(TargetOptions::default(), None).unwrap();
+        assert_eq!(target.server_name, format!("{FS}.s3files.xx-nowhere-1.example.org"));
     }
 
     #[test]
     fn a_bare_file_system_is_dialled_with_the_zone_when_it_is_known() {
         let region: Region = "us-east-1".parse().unwrap();
-        let plain = name(FS)
-            .complete(TargetOptions::default(), Some(region.clone()))
-            .unwrap();
+        let plain = name(FS).complete(TargetOptions::default(), Some(region.clone())).unwrap();
         assert_eq!(plain.host, format!("{FS}.s3files.us-east-1.on.aws"));
-        let options = TargetOptions {
-            az_id: Some("use1-az2".parse().unwrap()),
-            ..TargetOptions::default()
-        };
-        let zoned = name(&format!("{FS}:/"))
-            .complete(options, Some(region))
-            .unwrap();
-        assert_eq!(
-            zoned.host,
-            format!("use1-az2.{FS}.s3files.us-east-1.on.aws")
-        );
+        let options = TargetOptions { az_id: Some("use1-az2".parse().unwrap()), ..TargetOptions::default() };
+        let zoned = name(&format!("{FS}:/")).complete(options, Some(region)).unwrap();
+        assert_eq!(zoned.host, format!("use1-az2.{FS}.s3files.us-east-1.on.aws"));
         assert_eq!(zoned.server_name, plain.server_name);
     }
 
@@ -467,33 +368,17 @@ mod tests {
             ("[::1]", "::1", 2049),
         ] {
             let parsed = name(typed);
-            assert_eq!(
-                (parsed.form, parsed.host.as_str(), parsed.port),
-                (NameForm::Address, host, port)
-            );
-            assert!(
-                parsed
-                    .complete(with_fs(), None)
-                    .unwrap_err()
-                    .to_string()
-                    .contains("--region")
-            );
+            assert_eq!((parsed.form, parsed.host.as_str(), parsed.port), (NameForm::Address, host, port));
+            assert!(parsed.complete(with_fs(), None).unwrap_err().to_string().contains("--region"));
         }
     }
 
     #[test]
     fn the_option_wins_over_a_balancers_region_but_not_over_the_file_systems_own_name() {
-        let options = TargetOptions {
-            region: Some("us-west-2".parse().unwrap()),
-            ..with_fs()
-        };
-        let target = name("n-1.elb.us-east-1.amazonaws.com")
-            .complete(options.clone(), None)
-            .unwrap();
+        let options = TargetOptions { region: Some("us-west-2".parse().unwrap()), ..with_fs() };
+        let target = name("n-1.elb.us-east-1.amazonaws.com").complete(options.clone(), None).unwrap();
         assert_eq!(target.region.as_str(), "us-west-2");
-        let error = name(&format!("{FS}.s3files.us-east-1.on.aws"))
-            .complete(options, None)
-            .unwrap_err();
+        let error = name(&format!("{FS}.s3files.us-east-1.on.aws")).complete(options, None).unwrap_err();
         assert!(error.to_string().contains("us-west-2"), "{error}");
     }
 

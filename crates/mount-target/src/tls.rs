@@ -46,17 +46,11 @@ impl Trust {
                 store.add_parsable_certificates(roots.iter().cloned());
             }
             Self::CaFile(path) => {
-                let useless = |detail: String| ConnectError::CaFile {
-                    path: path.clone(),
-                    detail,
-                };
-                let certificates = CertificateDer::pem_file_iter(path)
-                    .map_err(|error| useless(pem_error(error)))?;
+                let useless = |detail: String| ConnectError::CaFile { path: path.clone(), detail };
+                let certificates = CertificateDer::pem_file_iter(path).map_err(|error| useless(pem_error(error)))?;
                 for certificate in certificates {
                     let certificate = certificate.map_err(|error| useless(pem_error(error)))?;
-                    store
-                        .add(certificate)
-                        .map_err(|error| useless(error.to_string()))?;
+                    store.add(certificate).map_err(|error| useless(error.to_string()))?;
                 }
                 if store.is_empty() {
                     return Err(useless("it holds no certificate in PEM form".to_owned()));
@@ -96,12 +90,9 @@ impl TlsClient {
     pub fn new(trust: &Trust) -> Result<Self, ConnectError> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let failed = |detail: String| ConnectError::Certificate { detail };
-        let verifier = WebPkiServerVerifier::builder_with_provider(
-            Arc::new(trust.roots()?),
-            Arc::clone(&provider),
-        )
-        .build()
-        .map_err(|error| failed(error.to_string()))?;
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(trust.roots()?), Arc::clone(&provider))
+            .build()
+            .map_err(|error| failed(error.to_string()))?;
         let mut base = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
             .map_err(|error| failed(error.to_string()))?
@@ -122,33 +113,20 @@ impl TlsClient {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let name = ServerName::try_from(expected.server_name.to_owned()).map_err(|_| {
-            ConnectError::BadTarget {
-                input: expected.server_name.to_owned(),
-                why: "it cannot be a server's name in TLS".to_owned(),
-            }
+        let name = ServerName::try_from(expected.server_name.to_owned()).map_err(|_| ConnectError::BadTarget {
+            input: expected.server_name.to_owned(),
+            why: "it cannot be a server's name in TLS".to_owned(),
         })?;
-        let presented = Arc::new(Presented {
-            certified: certificate.certified(),
-            asked: AtomicBool::new(false),
-        });
+        let presented = Arc::new(Presented { certified: certificate.certified(), asked: AtomicBool::new(false) });
         let mut config = self.base.clone();
         config.client_auth_cert_resolver = Arc::clone(&presented) as Arc<dyn ResolvesClientCert>;
         let heard = Arc::new(AtomicU64::new(0));
-        let io = Heard {
-            io,
-            bytes: Arc::clone(&heard),
-        };
+        let io = Heard { io, bytes: Arc::clone(&heard) };
         let progress = || Progress {
             heard: heard.load(Ordering::Relaxed) > 0,
             certificate_asked: presented.asked.load(Ordering::Relaxed),
         };
-        match tokio::time::timeout(
-            limit,
-            TlsConnector::from(Arc::new(config)).connect(name, io),
-        )
-        .await
-        {
+        match tokio::time::timeout(limit, TlsConnector::from(Arc::new(config)).connect(name, io)).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(error)) => Err(explain(&error, progress(), expected)),
             Err(_) => Err(silence(progress(), expected, limit)),
@@ -164,11 +142,7 @@ struct Presented {
 }
 
 impl ResolvesClientCert for Presented {
-    fn resolve(
-        &self,
-        _issuers: &[&[u8]],
-        _schemes: &[SignatureScheme],
-    ) -> Option<Arc<CertifiedKey>> {
+    fn resolve(&self, _issuers: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         self.asked.store(true, Ordering::Relaxed);
         Some(Arc::clone(&self.certified))
     }
@@ -219,15 +193,9 @@ fn silence(progress: Progress, expected: Expected<'_>, limit: Duration) -> Conne
     let address = expected.address.to_owned();
     let seconds = limit.as_secs().max(1);
     if progress.heard {
-        ConnectError::TlsFailed {
-            address,
-            detail: format!("it was not finished after {seconds} s"),
-        }
+        ConnectError::TlsFailed { address, detail: format!("it was not finished after {seconds} s") }
     } else {
-        ConnectError::NotTls {
-            address,
-            detail: format!("it said nothing for {seconds} s"),
-        }
+        ConnectError::NotTls { address, detail: format!("it said nothing for {seconds} s") }
     }
 }
 
@@ -238,52 +206,37 @@ fn explain(error: &io::Error, progress: Progress, expected: Expected<'_>) -> Con
         file_system_id: expected.file_system_id.clone(),
         detail,
     };
-    let Some(tls) = error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<rustls::Error>())
-    else {
+    let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
         return match (progress.heard, progress.certificate_asked) {
             (_, true) => denied("it closed the connection when it had the client certificate".to_owned()),
             (false, _) => ConnectError::NotTls {
                 address,
-                detail: "it closed the connection without a word, which a load balancer without a healthy target does too"
-                    .to_owned(),
+                detail:
+                    "it closed the connection without a word, which a load balancer without a healthy target does too"
+                        .to_owned(),
             },
             (true, false) => ConnectError::TlsFailed { address, detail: error.to_string() },
         };
     };
     match tls {
         rustls::Error::InvalidCertificate(problem) => explain_certificate(problem, expected),
-        rustls::Error::AlertReceived(AlertDescription::UnrecognisedName) => {
-            ConnectError::ServerNameMismatch {
+        rustls::Error::AlertReceived(AlertDescription::UnrecognisedName) => ConnectError::ServerNameMismatch {
+            address,
+            expected: expected.server_name.to_owned(),
+            presented: Vec::new(),
+        },
+        rustls::Error::AlertReceived(alert) if progress.certificate_asked => match alert_meaning(*alert) {
+            AlertMeaning::ClientRefused => denied(format!("TLS alert {alert:?}")),
+            AlertMeaning::ClientExpired => ConnectError::ClockSkew {
                 address,
-                expected: expected.server_name.to_owned(),
-                presented: Vec::new(),
-            }
-        }
-        rustls::Error::AlertReceived(alert) if progress.certificate_asked => {
-            match alert_meaning(*alert) {
-                AlertMeaning::ClientRefused => denied(format!("TLS alert {alert:?}")),
-                AlertMeaning::ClientExpired => ConnectError::ClockSkew {
-                    address,
-                    detail: "the server holds the fresh client certificate for expired".to_owned(),
-                },
-                AlertMeaning::Other => ConnectError::TlsFailed {
-                    address,
-                    detail: tls.to_string(),
-                },
-            }
-        }
+                detail: "the server holds the fresh client certificate for expired".to_owned(),
+            },
+            AlertMeaning::Other => ConnectError::TlsFailed { address, detail: tls.to_string() },
+        },
         rustls::Error::InvalidMessage(_)
         | rustls::Error::InappropriateMessage { .. }
-        | rustls::Error::PeerSentOversizedRecord => ConnectError::NotTls {
-            address,
-            detail: tls.to_string(),
-        },
-        _ => ConnectError::TlsFailed {
-            address,
-            detail: tls.to_string(),
-        },
+        | rustls::Error::PeerSentOversizedRecord => ConnectError::NotTls { address, detail: tls.to_string() },
+        _ => ConnectError::TlsFailed { address, detail: tls.to_string() },
     }
 }
 
@@ -300,41 +253,24 @@ fn explain_certificate(problem: &CertificateError, expected: Expected<'_>) -> Co
             mismatch(presented.iter().map(|name| bare_name(name)).collect())
         }
         CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-            ConnectError::UntrustedIssuer {
-                address,
-                detail: "unknown issuer".to_owned(),
-            }
+            ConnectError::UntrustedIssuer { address, detail: "unknown issuer".to_owned() }
         }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            ConnectError::ClockSkew {
-                address,
-                detail: "the server's certificate has expired".to_owned(),
-            }
+            ConnectError::ClockSkew { address, detail: "the server's certificate has expired".to_owned() }
         }
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            ConnectError::ClockSkew {
-                address,
-                detail: "the server's certificate is not valid yet".to_owned(),
-            }
+            ConnectError::ClockSkew { address, detail: "the server's certificate is not valid yet".to_owned() }
         }
-        other => ConnectError::TlsFailed {
-            address,
-            detail: format!("the server's certificate is not usable: {other}"),
-        },
+        other => {
+            ConnectError::TlsFailed { address, detail: format!("the server's certificate is not usable: {other}") }
+        }
     }
 }
 
 /// `DnsName("host")` as `host`. The names come from the peer, so they are cut and cleaned.
 fn bare_name(shown: &str) -> String {
-    let inner = shown
-        .split_once('"')
-        .and_then(|(_, rest)| rest.rsplit_once('"'))
-        .map_or(shown, |(name, _)| name);
-    inner
-        .chars()
-        .filter(char::is_ascii_graphic)
-        .take(100)
-        .collect()
+    let inner = shown.split_once('"').and_then(|(_, rest)| rest.rsplit_once('"')).map_or(shown, |(name, _)| name);
+    inner.chars().filter(char::is_ascii_graphic).take(100).collect()
 }
 
 /// A stream that counts what was heard from the peer: "closed at once" and "closed in the middle" differ.
@@ -345,25 +281,16 @@ pub struct Heard<S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Heard<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.io).poll_read(cx, buf);
-        self.bytes
-            .fetch_add((buf.filled().len() - before) as u64, Ordering::Relaxed);
+        self.bytes.fetch_add((buf.filled().len() - before) as u64, Ordering::Relaxed);
         polled
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Heard<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.io).poll_write(cx, buf)
     }
 

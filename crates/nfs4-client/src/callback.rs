@@ -166,14 +166,8 @@ mod tests {
 
     fn call(proc: u32, ops: Option<Vec<CbArgop4>>) -> Bytes {
         let mut out = Writer::new();
-        let header = CallHeader {
-            xid: 9,
-            prog: 0x4000_0000,
-            vers: 1,
-            proc,
-            cred: OpaqueAuth::none(),
-            verf: OpaqueAuth::none(),
-        };
+        let header =
+            CallHeader { xid: 9, prog: 0x4000_0000, vers: 1, proc, cred: OpaqueAuth::none(), verf: OpaqueAuth::none() };
         out.put(&Message::Call(header)).unwrap();
         if let Some(argarray) = ops {
             out.put(&CbCompound4args { minorversion: 2, argarray, ..CbCompound4args::default() }).unwrap();
@@ -213,11 +207,8 @@ mod tests {
 
     #[test]
     fn a_recall_of_what_we_do_not_hold_is_a_bad_stateid() {
-        let recall = CbArgop4::Recall(CbRecall4args {
-            stateid: Stateid4::ANONYMOUS,
-            truncate: false,
-            fh: NfsFh4::default(),
-        });
+        let recall =
+            CbArgop4::Recall(CbRecall4args { stateid: Stateid4::ANONYMOUS, truncate: false, fh: NfsFh4::default() });
         let (answer, _) = ask(&mut BackChannel::new(SESSION), vec![sequence(1), recall]);
         assert_eq!(answer.status, Err(Nfs4Error::BadStateid));
     }

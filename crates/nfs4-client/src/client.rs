@@ -7,15 +7,14 @@ use nfs4::Nfs4Error;
 use nfs4::attr::{Attrs, Fattr4};
 use nfs4::compound::Argop4;
 use nfs4::ops::dir::{Create4args, Createtype4, Link4args, Lookup4args, Readdir4args, Remove4args, Rename4args};
-use nfs4::ops::file::{
-    Access4args, Commit4args, Getattr4args, Putfh4args, Read4args, Setattr4args, Write4args,
-};
+use nfs4::ops::file::{Access4args, Commit4args, Getattr4args, Putfh4args, Read4args, Setattr4args, Write4args};
 use nfs4::ops::lock::FreeStateid4args;
-use nfs4::ops::open::{
-    Close4args, Createhow4, Creatverfattr, Open4args, OpenClaim4, Openflag4, share,
-};
+use nfs4::ops::open::{Close4args, Createhow4, Creatverfattr, Open4args, OpenClaim4, Openflag4, share};
 use nfs4::types::{Bitmap4, NfsFtype4, Specdata4, StableHow4, StateOwner4, Stateid4, Verifier4};
 
+use crate::answers::{
+    Create, Created, DirEntry, DirPage, Lookup, NewNode, OpenAccess, OpenHow, Opened, ReadData, Stability, Written,
+};
 use crate::attr::{
     Access, ChangeInfo, Cred, ENTRY_ATTRS, FILE_ATTRS, FS_ATTRS, FileAttr, FsStat, Handle, Limits, SetAttr,
 };
@@ -32,152 +31,6 @@ pub struct Client {
     engine: Arc<Engine>,
     keeper: Arc<Keeper>,
     root: (Handle, FileAttr),
-}
-
-/// What LOOKUP brings: the directory as it was before, and the entry if there is one.
-#[derive(Debug, Clone)]
-pub struct Lookup {
-    /// The directory's attributes: its `change` says for which state of it the answer holds.
-    pub dir: FileAttr,
-    /// The entry; `None` when the name does not exist.
-    pub entry: Option<(Handle, FileAttr)>,
-}
-
-/// One entry of a listing.
-#[derive(Debug, Clone)]
-pub struct DirEntry {
-    /// Position behind this entry.
-    pub cookie: u64,
-    /// The name.
-    pub name: Bytes,
-    /// The file; missing when the server could not tell.
-    pub file: Option<(Handle, FileAttr)>,
-}
-
-/// A page of a listing.
-#[derive(Debug, Clone)]
-pub struct DirPage {
-    /// The directory's attributes just before the page was made.
-    pub dir: FileAttr,
-    /// The entries, without `.` and `..`.
-    pub entries: Vec<DirEntry>,
-    /// To be sent along with the next cookie.
-    pub verifier: [u8; 8],
-    /// Whether there are no more.
-    pub eof: bool,
-}
-
-/// For what a file is opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum OpenAccess {
-    /// Reading.
-    Read,
-    /// Writing.
-    Write,
-    /// Both.
-    Both,
-}
-
-impl OpenAccess {
-    pub(crate) fn to_wire(self) -> u32 {
-        match self {
-            Self::Read => share::ACCESS_READ,
-            Self::Write => share::ACCESS_WRITE,
-            Self::Both => share::ACCESS_BOTH,
-        }
-    }
-}
-
-/// How a file that does not exist is made by OPEN.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Create {
-    /// An existing file will do; the attributes are for a new one. A size of 0 truncates an existing one.
-    Unchecked(SetAttr),
-    /// The file must be new (`O_EXCL`); safe to repeat when the answer gets lost.
-    Exclusive(SetAttr),
-}
-
-/// How OPEN shall open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OpenHow {
-    /// For what.
-    pub access: OpenAccess,
-    /// Whether and how to create.
-    pub create: Option<Create>,
-    /// Whether to cut an existing file to nothing (`O_TRUNC`).
-    pub truncate: bool,
-}
-
-/// An opened file.
-#[derive(Debug, Clone)]
-pub struct Opened {
-    /// Its state at the server.
-    pub file: OpenFile,
-    /// Its attributes after the open.
-    pub attr: FileAttr,
-    /// The directory's change; `None` for an open without a name.
-    pub dir_change: Option<ChangeInfo>,
-}
-
-/// What was made by CREATE.
-#[derive(Debug, Clone)]
-pub struct Created {
-    /// Its handle.
-    pub handle: Handle,
-    /// Its attributes.
-    pub attr: FileAttr,
-    /// The directory's change.
-    pub dir_change: ChangeInfo,
-}
-
-/// What CREATE shall make.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NewNode {
-    /// A directory.
-    Directory,
-    /// A symbolic link to this target.
-    Symlink(Bytes),
-    /// A FIFO.
-    Fifo,
-    /// A socket.
-    Socket,
-    /// A block device: major and minor.
-    BlockDevice(u32, u32),
-    /// A character device: major and minor.
-    CharDevice(u32, u32),
-}
-
-/// Bytes read.
-#[derive(Debug, Clone)]
-pub struct ReadData {
-    /// The bytes: a slice of the reply's buffer.
-    pub data: Bytes,
-    /// Whether they reach the end of the file.
-    pub eof: bool,
-}
-
-/// How safe written bytes are (RFC 8881 §18.32).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Stability {
-    /// May be lost in a server restart until a COMMIT.
-    Unstable,
-    /// Data are on stable storage.
-    DataSync,
-    /// Data and attributes are on stable storage.
-    FileSync,
-}
-
-/// What WRITE did.
-#[derive(Debug, Clone, Copy)]
-pub struct Written {
-    /// Bytes written: may be fewer than asked, never 0 for a request that was not empty.
-    pub count: u32,
-    /// How safe they are.
-    pub committed: Stability,
-    /// Changes when unstable data may have been lost.
-    pub verifier: [u8; 8],
-    /// The file's attributes afterwards.
-    pub attr: FileAttr,
 }
 
 fn putfh(handle: &Handle) -> Argop4 {
@@ -298,11 +151,7 @@ impl Client {
         let handle = handle.clone();
         let mut replies = self
             .call(cred, move || {
-                Ok(vec![
-                    putfh(&handle),
-                    Argop4::Access(Access4args { access: wanted.0 }),
-                    getattr(FILE_ATTRS),
-                ])
+                Ok(vec![putfh(&handle), Argop4::Access(Access4args { access: wanted.0 }), getattr(FILE_ATTRS)])
             })
             .await?
             .replies;
@@ -354,9 +203,7 @@ impl Client {
             }
             let attrs = replies.fattr("READDIR", &entry.attrs)?;
             let file = match (&attrs.filehandle, attrs.entry_error()) {
-                (Some(handle), None) => {
-                    Some((Handle::from_wire(handle), FileAttr::from_wire("READDIR", &attrs)?))
-                }
+                (Some(handle), None) => Some((Handle::from_wire(handle), FileAttr::from_wire("READDIR", &attrs)?)),
                 _ => None,
             };
             entries.push(DirEntry { cookie: entry.cookie, name: Bytes::copy_from_slice(name), file });
@@ -494,10 +341,7 @@ impl Client {
         let state = file.clone();
         let mut replies = self
             .call(file.cred(), move || {
-                Ok(vec![
-                    putfh(state.handle()),
-                    Argop4::Read(Read4args { stateid: state.stateid()?, offset, count }),
-                ])
+                Ok(vec![putfh(state.handle()), Argop4::Read(Read4args { stateid: state.stateid()?, offset, count })])
             })
             .await?
             .replies;
@@ -550,12 +394,7 @@ impl Client {
                 why: format!("{} of {asked} bytes were written as {committed:?}", written.count),
             });
         }
-        Ok(Written {
-            count: written.count,
-            committed,
-            verifier: written.writeverf.0,
-            attr: file_attr(&mut replies)?,
-        })
+        Ok(Written { count: written.count, committed, verifier: written.writeverf.0, attr: file_attr(&mut replies)? })
     }
 
     /// COMMIT of a range (`count` 0: to the end). Returns the write verifier and the attributes.
@@ -563,11 +402,7 @@ impl Client {
         let handle = handle.clone();
         let mut replies = self
             .call(cred, move || {
-                Ok(vec![
-                    putfh(&handle),
-                    Argop4::Commit(Commit4args { offset, count }),
-                    getattr(FILE_ATTRS),
-                ])
+                Ok(vec![putfh(&handle), Argop4::Commit(Commit4args { offset, count }), getattr(FILE_ATTRS)])
             })
             .await?
             .replies;
@@ -577,7 +412,13 @@ impl Client {
     }
 
     /// SETATTR. Setting the size needs a file open for writing, or write permission.
-    pub async fn setattr(&self, cred: &Cred, handle: &Handle, file: Option<&OpenFile>, set: SetAttr) -> Result<FileAttr> {
+    pub async fn setattr(
+        &self,
+        cred: &Cred,
+        handle: &Handle,
+        file: Option<&OpenFile>,
+        set: SetAttr,
+    ) -> Result<FileAttr> {
         let (handle, file) = (handle.clone(), file.cloned());
         let attrs = encode(&set.to_wire())?;
         let mut replies = self
@@ -647,9 +488,7 @@ impl Client {
     pub async fn remove(&self, cred: &Cred, dir: &Handle, name: &[u8]) -> Result<ChangeInfo> {
         let (dir, name) = (dir.clone(), Bytes::copy_from_slice(name));
         let done = self
-            .change(cred, move || {
-                Ok(vec![putfh(&dir), Argop4::Remove(Remove4args { target: name.clone().into() })])
-            })
+            .change(cred, move || Ok(vec![putfh(&dir), Argop4::Remove(Remove4args { target: name.clone().into() })]))
             .await?;
         let mut replies = done.replies;
         next!(replies, Putfh, "PUTFH")?;
@@ -677,10 +516,7 @@ impl Client {
                     putfh(&from),
                     Argop4::Savefh,
                     putfh(&to),
-                    Argop4::Rename(Rename4args {
-                        oldname: oldname.clone().into(),
-                        newname: newname.clone().into(),
-                    }),
+                    Argop4::Rename(Rename4args { oldname: oldname.clone().into(), newname: newname.clone().into() }),
                 ])
             })
             .await?;
@@ -698,7 +534,13 @@ impl Client {
     }
 
     /// LINK: a further name for a file.
-    pub async fn link(&self, cred: &Cred, handle: &Handle, dir: &Handle, name: &[u8]) -> Result<(FileAttr, ChangeInfo)> {
+    pub async fn link(
+        &self,
+        cred: &Cred,
+        handle: &Handle,
+        dir: &Handle,
+        name: &[u8],
+    ) -> Result<(FileAttr, ChangeInfo)> {
         let (handle, dir, newname) = (handle.clone(), dir.clone(), Bytes::copy_from_slice(name));
         let mut replies = self
             .change(cred, move || {

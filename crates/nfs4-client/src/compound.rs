@@ -1,10 +1,17 @@
-//! The results of a COMPOUND, taken one after the other in the order of the operations.
+//! COMPOUND on the wire, and its results taken one after the other in the order of the operations.
 
+use bytes::Bytes;
+use nfs4::Nfs4Error;
 use nfs4::attr::{Attrs, Fattr4};
-use nfs4::compound::Resop4;
+use nfs4::compound::{Argop4, Compound4res, Resop4};
 use nfs4::ops::file::Getattr4resok;
+use nfs4::rpc::{
+    AuthSys, CallHeader, Message, NFS_PROGRAM, NFS_V4, OpaqueAuth, PROC_COMPOUND, ReplyHeader, ReplyStatus,
+};
 use nfs4::types::Bitmap4;
+use nfs4::xdr::{Opaque, Reader, Writer, decode};
 
+use crate::attr::Cred;
 use crate::error::{Error, Result};
 
 /// Results that are still to be looked at.
@@ -67,3 +74,48 @@ macro_rules! next {
     };
 }
 pub(crate) use next;
+
+/// A COMPOUND call as it goes out; the channel puts its transaction id into the first word.
+pub(crate) fn encode_compound(
+    machine_name: &str,
+    cred: &Cred,
+    minor: u32,
+    sequence: Option<&Argop4>,
+    ops: &[Argop4],
+) -> Result<Vec<Bytes>> {
+    let failed = |error: nfs4::xdr::Error| Error::BadReply { op: "COMPOUND", why: format!("cannot encode: {error}") };
+    let auth = AuthSys::new(machine_name, cred.uid, cred.gid, &cred.groups).to_opaque_auth().map_err(failed)?;
+    let mut out = Writer::new();
+    out.put(&Message::Call(CallHeader {
+        xid: 0,
+        prog: NFS_PROGRAM,
+        vers: NFS_V4,
+        proc: PROC_COMPOUND,
+        cred: auth,
+        verf: OpaqueAuth::none(),
+    }))
+    .map_err(failed)?;
+    out.put(&Opaque::default()).map_err(failed)?;
+    out.put(&minor).map_err(failed)?;
+    let count = ops.len() + usize::from(sequence.is_some());
+    out.put(&(count as u32)).map_err(failed)?;
+    for op in sequence.into_iter().chain(ops) {
+        out.put(op).map_err(failed)?;
+    }
+    Ok(out.into_segments())
+}
+
+/// The COMPOUND in a reply record.
+pub(crate) fn decode_compound(record: Bytes) -> Result<Compound4res> {
+    let bad = |why: String| Error::BadReply { op: "COMPOUND", why };
+    let mut input = Reader::new(record);
+    match decode::<Message>(&mut input).map_err(|error| bad(error.to_string()))? {
+        Message::Reply(ReplyHeader { status: ReplyStatus::Success, .. }) => {}
+        Message::Reply(ReplyHeader { status: ReplyStatus::AuthError(_), .. }) => {
+            return Err(Error::Nfs { op: "COMPOUND", status: Nfs4Error::Access });
+        }
+        Message::Reply(reply) => return Err(bad(format!("the RPC layer refused it: {:?}", reply.status))),
+        Message::Call(_) => return Err(bad("it is a call".into())),
+    }
+    decode(&mut input).map_err(|error| bad(error.to_string()))
+}

@@ -2,7 +2,7 @@
 //! lost connections, lost sessions, delays and lost state.
 //!
 //! A request runs in a task of its own, so that a caller who stops waiting never leaves a slot in the middle of an
-//! exchange. The decisions are [`judge`] and [`verdict`]; what they need from the network comes in as arguments.
+//! exchange. What a reply means is decided in [`crate::verdict`].
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,25 +10,20 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mount_target::Channel;
-use nfs4::Nfs4Error;
-use nfs4::compound::{Argop4, Compound4res, Resop4};
-use nfs4::ops::file::Putfh4args;
+use nfs4::compound::{Argop4, Resop4};
 use nfs4::ops::session::Sequence4args;
-use nfs4::rpc::{
-    AuthSys, CallHeader, Message, NFS_PROGRAM, NFS_V4, OpaqueAuth, PROC_COMPOUND, ReplyHeader, ReplyStatus,
-};
-use nfs4::types::{NfsFh4, Sessionid4, Stateid4};
-use nfs4::xdr::{Opaque, Reader, Writer, decode};
+use nfs4::types::Sessionid4;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::attr::{Cred, Limits};
-use crate::compound::Replies;
+use crate::compound::{Replies, encode_compound};
 use crate::error::{Error, Result};
 use crate::options::ClientOptions;
 use crate::session::{Backoff, Lease, SlotTable, SlotUse};
 use crate::state::Opens;
+use crate::verdict::{Judged, Verdict, judge, skip_restored, verdict};
 
 /// A session and what it allows.
 #[derive(Debug)]
@@ -238,8 +233,9 @@ pub(crate) struct Engine {
 
 enum Exchange {
     Results(Vec<Resop4>),
-    /// The session ended; `sent` says whether the request may have been carried out in it.
-    SessionGone {
+    /// The session ended or the answer is gone: to be sent as a new request. `sent` says whether this one may have
+    /// been carried out.
+    Anew {
         sent: bool,
     },
 }
@@ -323,7 +319,7 @@ impl Engine {
             };
             let results = match self.exchange(&link, request, &ops).await? {
                 Exchange::Results(results) => results,
-                Exchange::SessionGone { sent } => {
+                Exchange::Anew { sent } => {
                     repeated |= sent;
                     self.counts.repeated.fetch_add(1, Ordering::Relaxed);
                     continue;
@@ -353,13 +349,13 @@ impl Engine {
         }
     }
 
-    /// One request on one slot until the server has answered it or the session has ended.
+    /// One request on one slot until the server has answered it or there is no answer to be had.
     async fn exchange(&self, link: &Arc<Link>, request: &Request, ops: &[Argop4]) -> Result<Exchange> {
         let session = Arc::clone(&link.session);
         let mut link = Arc::clone(link);
         let Some(used) = session.take_slot().await else {
             self.newer_than(link.generation).await?;
-            return Ok(Exchange::SessionGone { sent: false });
+            return Ok(Exchange::Anew { sent: false });
         };
         let segments = match session.encode(used, &self.machine_name, &request.cred, request.changing, ops) {
             Ok(segments) => segments,
@@ -384,7 +380,7 @@ impl Engine {
                     self.report(Report::ChannelLost(link.generation));
                     link = self.newer_than(link.generation).await?;
                     if !Arc::ptr_eq(&link.session, &session) {
-                        return Ok(Exchange::SessionGone { sent: true });
+                        return Ok(Exchange::Anew { sent: true });
                     }
                     self.counts.repeated.fetch_add(1, Ordering::Relaxed);
                     continue;
@@ -416,19 +412,19 @@ impl Engine {
                 }
                 Judged::Uncached => {
                     session.give_back(used, true);
-                    return Ok(Exchange::SessionGone { sent: true });
+                    return Ok(Exchange::Anew { sent: true });
                 }
                 Judged::NotBound => {
                     self.report(Report::ChannelLost(link.generation));
                     link = self.newer_than(link.generation).await?;
                     if !Arc::ptr_eq(&link.session, &session) {
-                        return Ok(Exchange::SessionGone { sent: false });
+                        return Ok(Exchange::Anew { sent: false });
                     }
                 }
                 Judged::SessionGone => {
                     self.report(Report::SessionLost(link.generation));
                     self.newer_than(link.generation).await?;
-                    return Ok(Exchange::SessionGone { sent: true });
+                    return Ok(Exchange::Anew { sent: true });
                 }
             }
         }
@@ -462,217 +458,4 @@ impl Engine {
             Phase::Closed => Err(Error::Closed),
         }
     }
-}
-
-/// A compound continued in the middle starts with a PUTFH of its own, whose result nobody asked for.
-fn skip_restored(rest: &mut Option<Vec<Argop4>>, mut results: Vec<Resop4>) -> Vec<Resop4> {
-    if rest.take().is_some() && !results.is_empty() {
-        results.remove(0);
-    }
-    results
-}
-
-/// A COMPOUND call as it goes out; the channel puts its transaction id into the first word.
-pub(crate) fn encode_compound(
-    machine_name: &str,
-    cred: &Cred,
-    minor: u32,
-    sequence: Option<&Argop4>,
-    ops: &[Argop4],
-) -> Result<Vec<Bytes>> {
-    let failed = |error: nfs4::xdr::Error| Error::BadReply { op: "COMPOUND", why: format!("cannot encode: {error}") };
-    let auth = AuthSys::new(machine_name, cred.uid, cred.gid, &cred.groups).to_opaque_auth().map_err(failed)?;
-    let mut out = Writer::new();
-    out.put(&Message::Call(CallHeader {
-        xid: 0,
-        prog: NFS_PROGRAM,
-        vers: NFS_V4,
-        proc: PROC_COMPOUND,
-        cred: auth,
-        verf: OpaqueAuth::none(),
-    }))
-    .map_err(failed)?;
-    out.put(&Opaque::default()).map_err(failed)?;
-    out.put(&minor).map_err(failed)?;
-    let count = ops.len() + usize::from(sequence.is_some());
-    out.put(&(count as u32)).map_err(failed)?;
-    for op in sequence.into_iter().chain(ops) {
-        out.put(op).map_err(failed)?;
-    }
-    Ok(out.into_segments())
-}
-
-/// The COMPOUND in a reply record.
-pub(crate) fn decode_compound(record: Bytes) -> Result<Compound4res> {
-    let bad = |why: String| Error::BadReply { op: "COMPOUND", why };
-    let mut input = Reader::new(record);
-    match decode::<Message>(&mut input).map_err(|error| bad(error.to_string()))? {
-        Message::Reply(ReplyHeader { status: ReplyStatus::Success, .. }) => {}
-        Message::Reply(ReplyHeader { status: ReplyStatus::AuthError(_), .. }) => {
-            return Err(Error::Nfs { op: "COMPOUND", status: Nfs4Error::Access });
-        }
-        Message::Reply(reply) => return Err(bad(format!("the RPC layer refused it: {:?}", reply.status))),
-        Message::Call(_) => return Err(bad("it is a call".into())),
-    }
-    decode(&mut input).map_err(|error| bad(error.to_string()))
-}
-
-/// What a reply means for its slot.
-#[derive(Debug)]
-pub(crate) enum Judged {
-    /// SEQUENCE went through: the slot moves on.
-    Executed { results: Vec<Resop4>, flags: u32, target: u32 },
-    /// Ask again on the same slot, later.
-    Wait,
-    /// The server did not look at the request.
-    Refused(Error),
-    /// The server looked at it, but the answer cannot be read.
-    Garbled(Error),
-    /// The request was carried out before and its answer is gone.
-    Uncached,
-    /// The connection does not belong to the session.
-    NotBound,
-    /// The session is gone, or we and the server do not agree about the slot.
-    SessionGone,
-}
-
-pub(crate) fn judge(record: Bytes, session: &Sessionid4, used: SlotUse) -> Judged {
-    let mut compound = match decode_compound(record) {
-        Ok(compound) => compound,
-        Err(error @ Error::Nfs { .. }) => return Judged::Refused(error),
-        Err(error) => return Judged::Garbled(error),
-    };
-    if compound.resarray.is_empty() {
-        return match compound.status {
-            Err(Nfs4Error::Delay) => Judged::Wait,
-            Err(status) => Judged::Refused(Error::Nfs { op: "COMPOUND", status }),
-            Ok(()) => Judged::Garbled(Error::BadReply { op: "SEQUENCE", why: "there is no result".into() }),
-        };
-    }
-    match compound.resarray.remove(0) {
-        Resop4::Sequence(Ok(ok)) => {
-            if ok.sr_sessionid != *session || ok.sr_slotid != used.slot || ok.sr_sequenceid != used.sequence {
-                return Judged::SessionGone;
-            }
-            Judged::Executed {
-                results: compound.resarray,
-                flags: ok.sr_status_flags,
-                target: ok.sr_target_highest_slotid,
-            }
-        }
-        Resop4::Sequence(Err(status)) => match status {
-            Nfs4Error::Delay => Judged::Wait,
-            Nfs4Error::RetryUncachedRep => Judged::Uncached,
-            Nfs4Error::ConnNotBoundToSession => Judged::NotBound,
-            Nfs4Error::Badsession
-            | Nfs4Error::Deadsession
-            | Nfs4Error::StaleClientid
-            | Nfs4Error::Expired
-            | Nfs4Error::Badslot
-            | Nfs4Error::BadHighSlot
-            | Nfs4Error::SeqMisordered
-            | Nfs4Error::SeqFalseRetry => Judged::SessionGone,
-            status => Judged::Refused(Error::Nfs { op: "SEQUENCE", status }),
-        },
-        other => Judged::Garbled(Replies::mismatch("SEQUENCE", &other)),
-    }
-}
-
-/// What the results of a request mean for the request.
-#[derive(Debug, PartialEq, Eq)]
-enum Verdict {
-    /// They are the answer.
-    Final,
-    /// Send it again, later.
-    Delay,
-    /// The operations before the last were carried out and must not be repeated; send these, later.
-    DelayedAfter(Vec<Argop4>),
-    /// The stateid has to be made good first.
-    StateGone,
-}
-
-/// Operations that must not be carried out twice.
-fn must_not_repeat(op: &Argop4) -> bool {
-    matches!(
-        op,
-        Argop4::Create(_)
-            | Argop4::Remove(_)
-            | Argop4::Rename(_)
-            | Argop4::Link(_)
-            | Argop4::Open(_)
-            | Argop4::Close(_)
-            | Argop4::OpenDowngrade(_)
-            | Argop4::Lock(_)
-            | Argop4::Locku(_)
-            | Argop4::Copy(_)
-            | Argop4::Setxattr(_)
-            | Argop4::Removexattr(_)
-    )
-}
-
-fn verdict(ops: &[Argop4], results: &[Resop4]) -> Verdict {
-    let Some(failed) = results.last().and_then(Resop4::error) else { return Verdict::Final };
-    let at = results.len() - 1;
-    match failed {
-        Nfs4Error::Delay | Nfs4Error::Grace => {
-            if ops[..at.min(ops.len())].iter().any(must_not_repeat) {
-                tail(ops, results, at).map_or(Verdict::Final, Verdict::DelayedAfter)
-            } else {
-                Verdict::Delay
-            }
-        }
-        Nfs4Error::BadStateid
-        | Nfs4Error::StaleStateid
-        | Nfs4Error::Expired
-        | Nfs4Error::AdminRevoked
-        | Nfs4Error::DelegRevoked => {
-            if uses_state(ops.get(at)) { Verdict::StateGone } else { Verdict::Final }
-        }
-        _ => Verdict::Final,
-    }
-}
-
-fn uses_state(op: Option<&Argop4>) -> bool {
-    let stateid = match op {
-        Some(Argop4::Read(args)) => args.stateid,
-        Some(Argop4::Write(args)) => args.stateid,
-        Some(Argop4::Setattr(args)) => args.stateid,
-        _ => return false,
-    };
-    !stateid.is_special()
-}
-
-/// The operations from `at` on as a compound of their own, when the file handle they stand on is known.
-fn tail(ops: &[Argop4], results: &[Resop4], at: usize) -> Option<Vec<Argop4>> {
-    let mut current: Option<NfsFh4> = None;
-    let mut saved: Option<NfsFh4> = None;
-    let mut stateid: Option<Stateid4> = None;
-    for (op, result) in ops.iter().zip(results).take(at) {
-        match (op, result) {
-            (Argop4::Putfh(args), _) => current = Some(args.object.clone()),
-            (Argop4::Savefh, _) => saved.clone_from(&current),
-            (Argop4::Restorefh, _) => current.clone_from(&saved),
-            (_, Resop4::Getfh(Ok(got))) => current = Some(got.object.clone()),
-            (_, Resop4::Open(Ok(opened))) => {
-                stateid = Some(opened.stateid);
-                current = None;
-            }
-            (Argop4::Create(_) | Argop4::Lookup(_) | Argop4::Lookupp | Argop4::Putrootfh, _) => current = None,
-            _ => {}
-        }
-    }
-    let mut tail = vec![Argop4::Putfh(Putfh4args { object: current? })];
-    for op in ops.get(at..)? {
-        tail.push(match (op, stateid) {
-            (Argop4::Setattr(args), Some(stateid)) if args.stateid == Stateid4::CURRENT => {
-                let mut args = args.clone();
-                args.stateid = stateid;
-                Argop4::Setattr(args)
-            }
-            // What these stand on besides the current file handle is not carried over.
-            (Argop4::Restorefh | Argop4::Rename(_) | Argop4::Link(_), _) => return None,
-            (op, _) => op.clone(),
-        });
-    }
-    Some(tail)
 }

@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::callback::CB_SLOTS;
 use crate::compound::{Replies, next};
-use crate::engine::{decode_compound, encode_compound};
+use crate::compound::{decode_compound, encode_compound};
 use crate::error::Error;
 use crate::options::ClientOptions;
 use crate::session::Backoff;
@@ -163,12 +163,7 @@ impl Handshake {
     }
 
     /// CREATE_SESSION (RFC 8881 §18.36). The caller counts the sequence id up after a success.
-    pub(crate) async fn create_session(
-        &self,
-        channel: &Channel,
-        minor: u32,
-        client: ClientId,
-    ) -> Step<Granted> {
+    pub(crate) async fn create_session(&self, channel: &Channel, minor: u32, client: ClientId) -> Step<Granted> {
         let ClientOptions { max_io, slots, cred, machine_name, .. } = &self.options;
         let size = max_io.saturating_add(ASKED_OVERHEAD);
         let op = Argop4::CreateSession(CreateSession4args {
@@ -218,12 +213,7 @@ impl Handshake {
     }
 
     /// BIND_CONN_TO_SESSION (RFC 8881 §18.34): a new connection for an old session, both channels.
-    pub(crate) async fn bind_connection(
-        &self,
-        channel: &Channel,
-        minor: u32,
-        session: Sessionid4,
-    ) -> Step<()> {
+    pub(crate) async fn bind_connection(&self, channel: &Channel, minor: u32, session: Sessionid4) -> Step<()> {
         let op = Argop4::BindConnToSession(BindConnToSession4args {
             bctsa_sessid: session,
             bctsa_dir: ChannelDirFromClient4::ForeOrBoth,
@@ -235,24 +225,14 @@ impl Handshake {
     }
 
     /// DESTROY_SESSION (RFC 8881 §18.37).
-    pub(crate) async fn destroy_session(
-        &self,
-        channel: &Channel,
-        minor: u32,
-        session: Sessionid4,
-    ) -> Step<()> {
+    pub(crate) async fn destroy_session(&self, channel: &Channel, minor: u32, session: Sessionid4) -> Step<()> {
         let op = Argop4::DestroySession(DestroySession4args { dsa_sessionid: session });
         let mut replies = self.ask(channel, minor, op).await?;
         Ok(next!(replies, DestroySession, "DESTROY_SESSION")?)
     }
 
     /// DESTROY_CLIENTID (RFC 8881 §18.50).
-    pub(crate) async fn destroy_clientid(
-        &self,
-        channel: &Channel,
-        minor: u32,
-        client: u64,
-    ) -> Step<()> {
+    pub(crate) async fn destroy_clientid(&self, channel: &Channel, minor: u32, client: u64) -> Step<()> {
         let op = Argop4::DestroyClientid(DestroyClientid4args { dca_clientid: client });
         let mut replies = self.ask(channel, minor, op).await?;
         Ok(next!(replies, DestroyClientid, "DESTROY_CLIENTID")?)
@@ -260,11 +240,7 @@ impl Handshake {
 }
 
 /// Runs one step of the end of a client, which must not take for ever.
-pub(crate) async fn within<T>(
-    limit: Duration,
-    step: &'static str,
-    work: impl Future<Output = Step<T>>,
-) -> Option<T> {
+pub(crate) async fn within<T>(limit: Duration, step: &'static str, work: impl Future<Output = Step<T>>) -> Option<T> {
     match timeout(limit, work).await {
         Ok(Ok(value)) => Some(value),
         Ok(Err(broken)) => {

@@ -22,9 +22,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, sleep_until, timeout};
 
+use crate::answers::OpenAccess;
 use crate::attr::{FILE_ATTRS, FileAttr, Handle, LIMIT_ATTRS, Limits};
 use crate::callback::{BackChannel, Effect};
-use crate::client::OpenAccess;
 use crate::compound::next;
 use crate::engine::{Engine, Link, Phase, Report, Request, Session};
 use crate::error::{Error, Result};
@@ -177,10 +177,7 @@ impl Current {
 /// The session's first compound: no state to reclaim, walk to the root, read what the file system allows.
 async fn enter(asker: Asker<'_>, granted: &Granted) -> Step<(Limits, (Handle, FileAttr))> {
     let options = asker.handshake.options();
-    let mut ops = vec![
-        Argop4::ReclaimComplete(ReclaimComplete4args { rca_one_fs: false }),
-        Argop4::Putrootfh,
-    ];
+    let mut ops = vec![Argop4::ReclaimComplete(ReclaimComplete4args { rca_one_fs: false }), Argop4::Putrootfh];
     ops.extend(options.root.iter().map(|name| Argop4::Lookup(Lookup4args { objname: name.clone().into() })));
     ops.push(Argop4::Getfh);
     ops.push(Argop4::Getattr(Getattr4args { attr_request: FILE_ATTRS.union(LIMIT_ATTRS) }));

@@ -10,6 +10,7 @@
 //! ([`session`]); tokio stands at the edge.
 #![forbid(unsafe_code)]
 
+mod answers;
 mod attr;
 mod callback;
 mod client;
@@ -22,12 +23,13 @@ mod options;
 mod recovery;
 pub mod session;
 mod state;
+mod verdict;
 
-pub use attr::{Access, ChangeInfo, Cred, FileAttr, FileKind, FsStat, Handle, Limits, SetAttr, TimeSet, Timestamp};
-pub use client::{
-    Client, Create, Created, DirEntry, DirPage, Lookup, NewNode, OpenAccess, OpenHow, Opened, ReadData, Stability,
-    Written,
+pub use answers::{
+    Create, Created, DirEntry, DirPage, Lookup, NewNode, OpenAccess, OpenHow, Opened, ReadData, Stability, Written,
 };
+pub use attr::{Access, ChangeInfo, Cred, FileAttr, FileKind, FsStat, Handle, Limits, SetAttr, TimeSet, Timestamp};
+pub use client::Client;
 pub use engine::Counters;
 pub use error::{Errno, Error, Result};
 pub use nfs4::Nfs4Error;

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use mount_target::{Connected, ConnectError, Connector};
+use mount_target::{ConnectError, Connected, Connector};
 
 use crate::attr::Cred;
 

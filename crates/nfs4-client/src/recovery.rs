@@ -23,11 +23,12 @@ use tokio::time::{sleep, timeout};
 
 use crate::attr::Cred;
 use crate::compound::{Replies, next};
-use crate::engine::{Judged, Session, judge};
+use crate::engine::Session;
 use crate::handshake::{Broken, Handshake, Step};
 use crate::keeper::open_claim;
 use crate::session::Backoff;
 use crate::state::OpenFile;
+use crate::verdict::{Judged, judge};
 
 /// Requests under way at once while state is restored.
 const AT_ONCE: usize = 16;
@@ -180,7 +181,8 @@ impl Asker<'_> {
                 Err(error) => return Err(error.into()),
             };
             for (index, (file, stateid)) in tested.into_iter().enumerate() {
-                let status = statuses.get(index).map_or(Some(Nfs4Error::BadStateid), |code| Nfs4Error::from_status(*code));
+                let status =
+                    statuses.get(index).map_or(Some(Nfs4Error::BadStateid), |code| Nfs4Error::from_status(*code));
                 match status {
                     None => {}
                     Some(Nfs4Error::Expired | Nfs4Error::AdminRevoked | Nfs4Error::DelegRevoked) => {

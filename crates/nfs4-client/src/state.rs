@@ -11,8 +11,8 @@ use bytes::Bytes;
 use nfs4::ops::open::rflags;
 use nfs4::types::Stateid4;
 
+use crate::answers::OpenAccess;
 use crate::attr::{Cred, Handle};
-use crate::client::OpenAccess;
 use crate::error::{Error, Result};
 
 /// A file that is open at the server. Clones share the open; it ends with [`crate::Client::close`].

@@ -11,7 +11,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use mount_target::{ChannelOptions, Connector};
 use nfs4_client::{
-    Access, Client, ClientOptions, Create, Cred, Errno, Handle, NewNode, OpenAccess, OpenFile, OpenHow, SetAttr, Stability,
+    Access, Client, ClientOptions, Create, Cred, Errno, Handle, NewNode, OpenAccess, OpenFile, OpenHow, SetAttr,
+    Stability,
 };
 use relay::Relay;
 
@@ -51,8 +52,7 @@ where
         let client = server.client().await;
         let name = format!("{name}-{}", std::process::id());
         let root = client.root().0.clone();
-        let dir =
-            client.create(&cred(), &root, name.as_bytes(), NewNode::Directory, mode(0o755)).await.unwrap().handle;
+        let dir = client.create(&cred(), &root, name.as_bytes(), NewNode::Directory, mode(0o755)).await.unwrap().handle;
         test(&server, &client, dir.clone()).await;
         empty(&client, &dir).await;
         client.remove(&cred(), &root, name.as_bytes()).await.unwrap();
@@ -247,6 +247,48 @@ async fn an_idle_client_keeps_its_connection_after_a_cut() {
         server.relay.cut();
         until(async || client.counters().connections >= 2).await;
         client.getattr(&cred(), &client.root().0).await.unwrap();
+    })
+    .await;
+}
+
+/// `S3FILES_TEST_NFS_RESTART` is a shell command that restarts the server.
+async fn restart() -> bool {
+    let Ok(command) = std::env::var("S3FILES_TEST_NFS_RESTART") else {
+        eprintln!("skipped: S3FILES_TEST_NFS_RESTART says nothing");
+        return false;
+    };
+    let status = tokio::task::spawn_blocking(move || {
+        std::process::Command::new("sh").arg("-c").arg(command).stdout(std::process::Stdio::null()).status()
+    });
+    assert!(status.await.unwrap().unwrap().success(), "the server could not be restarted");
+    true
+}
+
+/// Restarts the server under everybody's feet, so it is run alone.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "restarts the server; run with --ignored and --test-threads 1"]
+async fn open_files_survive_a_restart_of_the_server() {
+    in_a_directory("restart", async |_, client, dir| {
+        let mut files = Vec::new();
+        for index in 0..40 {
+            let name = format!("file-{index}");
+            files.push(client.open(&cred(), &dir, name.as_bytes(), new_file()).await.unwrap().file);
+        }
+        for round in 0..2_u8 {
+            if !restart().await {
+                break;
+            }
+            for file in &files {
+                let data = vec![Bytes::from(vec![round; 100])];
+                client.write(file, u64::from(round) * 100, data, Stability::FileSync).await.unwrap();
+            }
+            assert_eq!(client.counters().sessions, 2 + u64::from(round));
+        }
+        for file in &files {
+            assert_eq!(read_all(client, file).await.len() % 100, 0);
+            client.close(file).await.unwrap();
+        }
+        assert_eq!(list(client, &dir).await.len(), 40);
     })
     .await;
 }

@@ -342,12 +342,7 @@ mod tests {
 
     #[test]
     fn attributes_with_unknown_numbers_are_left_out() {
-        let mut fattr = Attrs {
-            size: Some(5),
-            ..Attrs::default()
-        }
-        .to_fattr4()
-        .unwrap();
+        let mut fattr = Attrs { size: Some(5), ..Attrs::default() }.to_fattr4().unwrap();
         fattr.attrmask = fattr.attrmask.with(100);
         fattr.attr_vals = [&fattr.attr_vals[..], &[1, 2, 3, 4]].concat().into();
         assert_eq!(Attrs::from_fattr4(&fattr).unwrap().size, Some(5));
@@ -355,12 +350,7 @@ mod tests {
 
     #[test]
     fn attributes_with_bytes_left_over_are_refused() {
-        let mut fattr = Attrs {
-            size: Some(5),
-            ..Attrs::default()
-        }
-        .to_fattr4()
-        .unwrap();
+        let mut fattr = Attrs { size: Some(5), ..Attrs::default() }.to_fattr4().unwrap();
         fattr.attr_vals = [&fattr.attr_vals[..], &[1, 2, 3, 4]].concat().into();
         assert!(Attrs::from_fattr4(&fattr).is_err());
     }

@@ -155,10 +155,7 @@ xdr_union! {
 impl ProxyIdentifier {
     /// The identifier and incarnation as they stand on the wire.
     pub fn new(identifier: [u8; 16], incarnation: i64) -> Self {
-        Self {
-            identifier: identifier[..].into(),
-            incarnation: incarnation.to_be_bytes()[..].into(),
-        }
+        Self { identifier: identifier[..].into(), incarnation: incarnation.to_be_bytes()[..].into() }
     }
 }
 
@@ -191,9 +188,7 @@ impl Unpack<Reader> for ReadBypassRes {
         let value = match input.get::<u32>()? {
             0 => Self::Data(input.get()?),
             AWSFILE_READ_BYPASS_LOCATOR => Self::Locator(Box::new(input.get()?)),
-            other => {
-                Self::Err(crate::Nfs4Error::from_status(other).unwrap_or(crate::Nfs4Error::Io))
-            }
+            other => Self::Err(crate::Nfs4Error::from_status(other).unwrap_or(crate::Nfs4Error::Io)),
         };
         Ok((value, before - input.remaining()))
     }
@@ -204,9 +199,7 @@ impl<'a> arbitrary::Arbitrary<'a> for ReadBypassRes {
     fn arbitrary(u: &mut arbitrary::Unstructured<'a>) -> arbitrary::Result<Self> {
         Ok(match u.arbitrary::<Option<Option<crate::Nfs4Error>>>()? {
             None => Self::Data(u.arbitrary()?),
-            Some(Some(error)) if u32::from(error) != AWSFILE_READ_BYPASS_LOCATOR => {
-                Self::Err(error)
-            }
+            Some(Some(error)) if u32::from(error) != AWSFILE_READ_BYPASS_LOCATOR => Self::Err(error),
             Some(_) => Self::Locator(Box::new(u.arbitrary()?)),
         })
     }

@@ -423,15 +423,7 @@ impl Unpack<Reader> for CbCompound4args {
                 break;
             }
         }
-        Ok((
-            Self {
-                tag,
-                minorversion,
-                callback_ident,
-                argarray,
-            },
-            before - input.remaining(),
-        ))
+        Ok((Self { tag, minorversion, callback_ident, argarray }, before - input.remaining()))
     }
 }
 
@@ -463,13 +455,6 @@ impl Unpack<Reader> for CbCompound4res {
                 break;
             }
         }
-        Ok((
-            Self {
-                status,
-                tag,
-                resarray,
-            },
-            before - input.remaining(),
-        ))
+        Ok((Self { status, tag, resarray }, before - input.remaining()))
     }
 }

@@ -335,14 +335,7 @@ impl Unpack<Reader> for Compound4args {
                 break;
             }
         }
-        Ok((
-            Self {
-                tag,
-                minorversion,
-                argarray,
-            },
-            before - input.remaining(),
-        ))
+        Ok((Self { tag, minorversion, argarray }, before - input.remaining()))
     }
 }
 
@@ -375,14 +368,7 @@ impl Unpack<Reader> for Compound4res {
                 break;
             }
         }
-        Ok((
-            Self {
-                status,
-                tag,
-                resarray,
-            },
-            before - input.remaining(),
-        ))
+        Ok((Self { status, tag, resarray }, before - input.remaining()))
     }
 }
 

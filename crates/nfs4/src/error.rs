@@ -136,11 +136,7 @@ impl<T: Unpack<Reader>> Unpack<Reader> for Result<T, Nfs4Error> {
 impl<'a> arbitrary::Arbitrary<'a> for Nfs4Error {
     fn arbitrary(u: &mut arbitrary::Unstructured<'a>) -> arbitrary::Result<Self> {
         let number = u.arbitrary::<u32>()?;
-        Ok(if u.ratio(3, 4)? {
-            *u.choose(Self::NAMED)?
-        } else {
-            Self::from_status(number).unwrap_or(Self::Io)
-        })
+        Ok(if u.ratio(3, 4)? { *u.choose(Self::NAMED)? } else { Self::from_status(number).unwrap_or(Self::Io) })
     }
 }
 

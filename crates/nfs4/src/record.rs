@@ -44,12 +44,7 @@ pub struct RecordAssembler {
 impl RecordAssembler {
     /// An assembler that accepts records of up to `limit` bytes.
     pub fn new(limit: usize) -> Self {
-        Self {
-            buffer: BytesMut::new(),
-            earlier: BytesMut::new(),
-            fragments: 0,
-            limit,
-        }
+        Self { buffer: BytesMut::new(), earlier: BytesMut::new(), fragments: 0, limit }
     }
 
     /// Changes the largest record accepted, in bytes.
@@ -63,8 +58,7 @@ impl RecordAssembler {
             Some((len, _)) if len <= self.limit => (4 + len).saturating_sub(self.buffer.len()),
             _ => 0,
         };
-        self.buffer
-            .reserve(want.max(READ_AHEAD.min(self.limit + 4)));
+        self.buffer.reserve(want.max(READ_AHEAD.min(self.limit + 4)));
         &mut self.buffer
     }
 
@@ -79,10 +73,7 @@ impl RecordAssembler {
         while let Some((len, last)) = self.mark() {
             let announced = self.earlier.len() + len;
             if announced > self.limit {
-                return Err(RecordError::TooLarge {
-                    announced,
-                    limit: self.limit,
-                });
+                return Err(RecordError::TooLarge { announced, limit: self.limit });
             }
             if self.buffer.len() < 4 + len {
                 return Ok(None);
@@ -174,19 +165,13 @@ mod tests {
         let mut assembler = RecordAssembler::new(1 << 20);
         assert_eq!(
             feed(&mut assembler, &[0xff; 4]),
-            Err(RecordError::TooLarge {
-                announced: 0x7fff_ffff,
-                limit: 1 << 20
-            })
+            Err(RecordError::TooLarge { announced: 0x7fff_ffff, limit: 1 << 20 })
         );
     }
 
     #[test]
     fn endless_empty_fragments_are_refused() {
         let mut assembler = RecordAssembler::new(1 << 20);
-        assert_eq!(
-            feed(&mut assembler, &[0; 4 * 2000]),
-            Err(RecordError::TooManyFragments)
-        );
+        assert_eq!(feed(&mut assembler, &[0; 4 * 2000]), Err(RecordError::TooManyFragments));
     }
 }

@@ -46,10 +46,7 @@ pub struct OpaqueAuth {
 impl OpaqueAuth {
     /// `AUTH_NONE` with an empty body.
     pub fn none() -> Self {
-        Self {
-            flavor: AuthFlavor::None,
-            body: Opaque::default(),
-        }
+        Self { flavor: AuthFlavor::None, body: Opaque::default() }
     }
 }
 
@@ -107,10 +104,7 @@ impl AuthSys {
 
     /// As it stands in a call header.
     pub fn to_opaque_auth(&self) -> Result<OpaqueAuth> {
-        Ok(OpaqueAuth {
-            flavor: AuthFlavor::Sys,
-            body: crate::xdr::to_bytes(self)?.into(),
-        })
+        Ok(OpaqueAuth { flavor: AuthFlavor::Sys, body: crate::xdr::to_bytes(self)?.into() })
     }
 }
 
@@ -241,10 +235,7 @@ impl Unpack<Reader> for Message {
                     verf: input.get()?,
                 })
             }
-            1 => Self::Reply(ReplyHeader {
-                xid,
-                status: unpack_reply_status(input)?,
-            }),
+            1 => Self::Reply(ReplyHeader { xid, status: unpack_reply_status(input)? }),
             other => return Err(Error::invalidcase(other as i32)),
         };
         Ok((message, before - input.remaining()))
@@ -257,18 +248,12 @@ fn unpack_reply_status(input: &mut Reader) -> Result<ReplyStatus> {
             input.get::<OpaqueAuth>()?;
             Ok(match input.get()? {
                 AcceptStat::Success => ReplyStatus::Success,
-                AcceptStat::ProgMismatch => ReplyStatus::ProgMismatch {
-                    low: input.get()?,
-                    high: input.get()?,
-                },
+                AcceptStat::ProgMismatch => ReplyStatus::ProgMismatch { low: input.get()?, high: input.get()? },
                 other => ReplyStatus::Failed(other),
             })
         }
         1 => match input.get::<u32>()? {
-            0 => Ok(ReplyStatus::RpcMismatch {
-                low: input.get()?,
-                high: input.get()?,
-            }),
+            0 => Ok(ReplyStatus::RpcMismatch { low: input.get()?, high: input.get()? }),
             1 => Ok(ReplyStatus::AuthError(input.get()?)),
             other => Err(Error::invalidcase(other as i32)),
         },
@@ -283,17 +268,12 @@ mod tests {
     use crate::xdr::{from_bytes, to_bytes};
 
     fn survives(message: &Message) {
-        assert_eq!(
-            &from_bytes::<Message>(to_bytes(message).unwrap()).unwrap(),
-            message
-        );
+        assert_eq!(&from_bytes::<Message>(to_bytes(message).unwrap()).unwrap(), message);
     }
 
     #[test]
     fn every_message_header_survives_the_wire() {
-        let cred = AuthSys::new("host", 501, 20, &Arc::from([20, 12, 61]))
-            .to_opaque_auth()
-            .unwrap();
+        let cred = AuthSys::new("host", 501, 20, &Arc::from([20, 12, 61])).to_opaque_auth().unwrap();
         survives(&Message::Call(CallHeader {
             xid: 7,
             prog: NFS_PROGRAM,
@@ -316,10 +296,7 @@ mod tests {
 
     #[test]
     fn a_credential_of_more_than_400_bytes_is_refused() {
-        let fat = OpaqueAuth {
-            flavor: AuthFlavor::Sys,
-            body: vec![0; 401].into(),
-        };
+        let fat = OpaqueAuth { flavor: AuthFlavor::Sys, body: vec![0; 401].into() };
         assert!(to_bytes(&fat).is_err());
         let mut bytes = vec![0, 0, 0, 1, 0, 0, 1, 0x91];
         bytes.extend([0; 404]);

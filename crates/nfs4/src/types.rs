@@ -118,25 +118,13 @@ xdr_struct! {
 
 impl Stateid4 {
     /// All zeros: no state (RFC 8881 §8.2.3).
-    pub const ANONYMOUS: Self = Self {
-        seqid: 0,
-        other: StateidOther([0; 12]),
-    };
+    pub const ANONYMOUS: Self = Self { seqid: 0, other: StateidOther([0; 12]) };
     /// All ones: READ past locks (RFC 8881 §8.2.3).
-    pub const READ_BYPASS: Self = Self {
-        seqid: u32::MAX,
-        other: StateidOther([0xff; 12]),
-    };
+    pub const READ_BYPASS: Self = Self { seqid: u32::MAX, other: StateidOther([0xff; 12]) };
     /// The state that an earlier operation of the same compound made (RFC 8881 §16.2.3.1.2).
-    pub const CURRENT: Self = Self {
-        seqid: 1,
-        other: StateidOther([0; 12]),
-    };
+    pub const CURRENT: Self = Self { seqid: 1, other: StateidOther([0; 12]) };
     /// Never valid (RFC 8881 §8.2.3).
-    pub const INVALID: Self = Self {
-        seqid: u32::MAX,
-        other: StateidOther([0; 12]),
-    };
+    pub const INVALID: Self = Self { seqid: u32::MAX, other: StateidOther([0; 12]) };
 
     /// Whether it is one of the special stateids above.
     pub fn is_special(&self) -> bool {
@@ -213,25 +201,19 @@ impl Bitmap4 {
     /// What both sets hold.
     #[must_use]
     pub fn intersection(self, other: Self) -> Self {
-        Self {
-            words: std::array::from_fn(|i| self.words[i] & other.words[i]),
-        }
+        Self { words: std::array::from_fn(|i| self.words[i] & other.words[i]) }
     }
 
     /// What either set holds.
     #[must_use]
     pub fn union(self, other: Self) -> Self {
-        Self {
-            words: std::array::from_fn(|i| self.words[i] | other.words[i]),
-        }
+        Self { words: std::array::from_fn(|i| self.words[i] | other.words[i]) }
     }
 
     /// What this set holds and the other does not.
     #[must_use]
     pub fn difference(self, other: Self) -> Self {
-        Self {
-            words: std::array::from_fn(|i| self.words[i] & !other.words[i]),
-        }
+        Self { words: std::array::from_fn(|i| self.words[i] & !other.words[i]) }
     }
 
     /// Whether the set is empty.
@@ -260,11 +242,7 @@ impl FromIterator<u32> for Bitmap4 {
 
 impl Pack<Writer> for Bitmap4 {
     fn pack(&self, out: &mut Writer) -> Result<usize> {
-        let len = self
-            .words
-            .iter()
-            .rposition(|word| *word != 0)
-            .map_or(0, |last| last + 1);
+        let len = self.words.iter().rposition(|word| *word != 0).map_or(0, |last| last + 1);
         let mut size = (len as u32).pack(out)?;
         for word in &self.words[..len] {
             size += word.pack(out)?;
@@ -290,8 +268,6 @@ impl Unpack<Reader> for Bitmap4 {
 #[cfg(test)]
 impl<'a> arbitrary::Arbitrary<'a> for Bitmap4 {
     fn arbitrary(u: &mut arbitrary::Unstructured<'a>) -> arbitrary::Result<Self> {
-        Ok(Self {
-            words: u.arbitrary()?,
-        })
+        Ok(Self { words: u.arbitrary()? })
     }
 }

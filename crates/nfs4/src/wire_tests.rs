@@ -100,14 +100,8 @@ proptest! {
 fn the_answer_of_a_failed_operation_is_of_that_operation() {
     for opnum in OPERATIONS {
         let answer = Resop4::failed(*opnum, Nfs4Error::Delay);
-        assert_eq!(
-            (answer.opnum(), answer.error()),
-            (*opnum, Some(Nfs4Error::Delay))
-        );
-        assert!(
-            !matches!(answer, Resop4::Unknown { .. }),
-            "operation {opnum}"
-        );
+        assert_eq!((answer.opnum(), answer.error()), (*opnum, Some(Nfs4Error::Delay)));
+        assert!(!matches!(answer, Resop4::Unknown { .. }), "operation {opnum}");
     }
     assert_eq!(Resop4::failed(999, Nfs4Error::Notsupp).opnum(), 999);
 }

@@ -106,10 +106,7 @@ pub fn from_bytes<T: Unpack<Reader>>(record: Bytes) -> std::result::Result<T, De
 
 /// Decodes one value and leaves the reader behind it.
 pub fn decode<T: Unpack<Reader>>(reader: &mut Reader) -> std::result::Result<T, DecodeError> {
-    reader.get().map_err(|error| DecodeError {
-        what: std::any::type_name::<T>(),
-        why: error.to_string(),
-    })
+    reader.get().map_err(|error| DecodeError { what: std::any::type_name::<T>(), why: error.to_string() })
 }
 
 /// Payloads from this size on become segments of their own instead of being copied.
@@ -229,11 +226,7 @@ pub struct Opaque(pub Bytes);
 
 impl fmt::Debug for Opaque {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.len() > 64 {
-            write!(f, "[{} bytes]", self.0.len())
-        } else {
-            fmt::Debug::fmt(&self.0, f)
-        }
+        if self.0.len() > 64 { write!(f, "[{} bytes]", self.0.len()) } else { fmt::Debug::fmt(&self.0, f) }
     }
 }
 

@@ -239,9 +239,7 @@ impl Pack<Writer> for Secinfo4 {
 impl Unpack<Reader> for Secinfo4 {
     fn unpack(input: &mut Reader) -> Result<(Self, usize)> {
         match input.get::<u32>()? {
-            RPCSEC_GSS => {
-                RpcsecGssInfo::unpack(input).map(|(info, size)| (Self::RpcsecGss(info), 4 + size))
-            }
+            RPCSEC_GSS => RpcsecGssInfo::unpack(input).map(|(info, size)| (Self::RpcsecGss(info), 4 + size)),
             flavor => Ok((Self::Flavor(flavor), 4)),
         }
     }
@@ -264,9 +262,6 @@ impl Dirlist4 {
     /// Bytes that one entry takes on the wire, its link included.
     pub fn entry_size(entry: &Entry4) -> Result<usize> {
         let mut out = Writer::new();
-        entry
-            .pack(&mut out)
-            .map(|size| size + 4)
-            .map_err(|_| Error::invalidlen(0))
+        entry.pack(&mut out).map(|size| size + 4).map_err(|_| Error::invalidlen(0))
     }
 }

@@ -155,8 +155,7 @@ impl Pack<Writer> for Write4args {
         self.stateid.pack(out)?;
         self.offset.pack(out)?;
         self.stable.pack(out)?;
-        let len =
-            u32::try_from(self.len()).map_err(|_| crate::xdr::Error::invalidlen(self.len()))?;
+        let len = u32::try_from(self.len()).map_err(|_| crate::xdr::Error::invalidlen(self.len()))?;
         len.pack(out)?;
         out.put_pieces(&self.data);
         Ok(out.len() - before)

@@ -272,9 +272,7 @@ impl<T: Unpack<Reader>, const STATUS: u32> Unpack<Reader> for WordOnError<T, STA
 }
 
 #[cfg(test)]
-impl<'a, T: arbitrary::Arbitrary<'a>, const STATUS: u32> arbitrary::Arbitrary<'a>
-    for WordOnError<T, STATUS>
-{
+impl<'a, T: arbitrary::Arbitrary<'a>, const STATUS: u32> arbitrary::Arbitrary<'a> for WordOnError<T, STATUS> {
     fn arbitrary(u: &mut arbitrary::Unstructured<'a>) -> arbitrary::Result<Self> {
         Ok(match u.arbitrary::<Option<Nfs4Error>>()? {
             None => Self::Ok(u.arbitrary()?),

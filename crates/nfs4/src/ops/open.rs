@@ -280,9 +280,7 @@ pub enum OpenNoneDelegation4 {
 impl Pack<Writer> for OpenNoneDelegation4 {
     fn pack(&self, out: &mut Writer) -> Result<usize> {
         match self {
-            Self::Contention(signal) => {
-                Ok(WhyNoDelegation4::Contention.pack(out)? + signal.pack(out)?)
-            }
+            Self::Contention(signal) => Ok(WhyNoDelegation4::Contention.pack(out)? + signal.pack(out)?),
             Self::Resource(signal) => Ok(WhyNoDelegation4::Resource.pack(out)? + signal.pack(out)?),
             Self::Other(why) => why.pack(out),
         }

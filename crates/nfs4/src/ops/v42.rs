@@ -220,9 +220,7 @@ impl Pack<Writer> for Copy4res {
     fn pack(&self, out: &mut Writer) -> Result<usize> {
         match self {
             Self::Ok(body) => Ok(0u32.pack(out)? + body.pack(out)?),
-            Self::OffloadNoReqs(can) => {
-                Ok(u32::from(Nfs4Error::OffloadNoReqs).pack(out)? + can.pack(out)?)
-            }
+            Self::OffloadNoReqs(can) => Ok(u32::from(Nfs4Error::OffloadNoReqs).pack(out)? + can.pack(out)?),
             Self::Err(error) => u32::from(*error).pack(out),
         }
     }
