@@ -151,3 +151,36 @@ pub struct Written {
     /// The file's attributes afterwards.
     pub attr: FileAttr,
 }
+
+/// What SEEK looks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SeekWhat {
+    /// Data (`SEEK_DATA`).
+    Data,
+    /// A hole (`SEEK_HOLE`).
+    Hole,
+}
+
+/// What COPY did.
+#[derive(Debug, Clone, Copy)]
+pub struct Copied {
+    /// Bytes copied.
+    pub count: u64,
+    /// How safe they are.
+    pub committed: Stability,
+    /// Changes when unstable data may have been lost.
+    pub verifier: [u8; 8],
+    /// The target's attributes afterwards.
+    pub attr: FileAttr,
+}
+
+/// Whether an extended attribute may or must exist before it is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum XattrSet {
+    /// Either.
+    Either,
+    /// It must not exist (`XATTR_CREATE`).
+    Create,
+    /// It must exist (`XATTR_REPLACE`).
+    Replace,
+}

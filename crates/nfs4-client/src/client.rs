@@ -33,11 +33,11 @@ pub struct Client {
     root: (Handle, FileAttr),
 }
 
-fn putfh(handle: &Handle) -> Argop4 {
+pub(crate) fn putfh(handle: &Handle) -> Argop4 {
     Argop4::Putfh(Putfh4args { object: handle.to_wire() })
 }
 
-fn getattr(attr_request: Bitmap4) -> Argop4 {
+pub(crate) fn getattr(attr_request: Bitmap4) -> Argop4 {
     Argop4::Getattr(Getattr4args { attr_request })
 }
 
@@ -46,7 +46,7 @@ fn encode(attrs: &Attrs) -> Result<Fattr4> {
 }
 
 /// The next result must be GETATTR's and hold a file's attributes.
-fn file_attr(replies: &mut Replies) -> Result<FileAttr> {
+pub(crate) fn file_attr(replies: &mut Replies) -> Result<FileAttr> {
     FileAttr::from_wire("GETATTR", &next!(replies, Getattr, "GETATTR").and_then(|got| replies.attrs(&got))?)
 }
 
@@ -85,7 +85,7 @@ impl Client {
         self.keeper.shutdown().await;
     }
 
-    async fn call<F>(&self, cred: &Cred, build: F) -> Result<Done>
+    pub(crate) async fn call<F>(&self, cred: &Cred, build: F) -> Result<Done>
     where
         F: Fn() -> Result<Vec<Argop4>> + Send + Sync + 'static,
     {
@@ -93,7 +93,7 @@ impl Client {
     }
 
     /// For operations that must not happen twice: their reply is cached by the server.
-    async fn change<F>(&self, cred: &Cred, build: F) -> Result<Done>
+    pub(crate) async fn change<F>(&self, cred: &Cred, build: F) -> Result<Done>
     where
         F: Fn() -> Result<Vec<Argop4>> + Send + Sync + 'static,
     {

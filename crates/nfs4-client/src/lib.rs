@@ -22,11 +22,14 @@ mod keeper;
 mod options;
 mod recovery;
 pub mod session;
+mod sparse;
 mod state;
 mod verdict;
+mod xattrs;
 
 pub use answers::{
-    Create, Created, DirEntry, DirPage, Lookup, NewNode, OpenAccess, OpenHow, Opened, ReadData, Stability, Written,
+    Copied, Create, Created, DirEntry, DirPage, Lookup, NewNode, OpenAccess, OpenHow, Opened, ReadData, SeekWhat,
+    Stability, Written, XattrSet,
 };
 pub use attr::{Access, ChangeInfo, Cred, FileAttr, FileKind, FsStat, Handle, Limits, SetAttr, TimeSet, Timestamp};
 pub use client::Client;

@@ -11,8 +11,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use mount_target::{ChannelOptions, Connector};
 use nfs4_client::{
-    Access, Client, ClientOptions, Create, Cred, Errno, Handle, NewNode, OpenAccess, OpenFile, OpenHow, SetAttr,
-    Stability,
+    Access, Client, ClientOptions, Create, Cred, Errno, Handle, NewNode, OpenAccess, OpenFile, OpenHow, SeekWhat,
+    SetAttr, Stability, XattrSet,
 };
 use relay::Relay;
 
@@ -231,6 +231,67 @@ async fn an_open_by_handle_reads_what_another_client_wrote() {
         let named = client.open(&cred(), &dir, b"file", existing(OpenAccess::Write)).await.unwrap();
         client.close(&named.file).await.unwrap();
         other.shutdown().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn holes_are_made_and_found() {
+    in_a_directory("holes", async |_, client, dir| {
+        let file = client.open(&cred(), &dir, b"file", new_file()).await.unwrap().file;
+        let data = vec![Bytes::from(vec![7; 300_000])];
+        client.write(&file, 0, data, Stability::FileSync).await.unwrap();
+        match client.deallocate(&file, 65_536, 65_536).await {
+            Ok(attr) => assert_eq!(attr.size, 300_000),
+            Err(error) => {
+                assert_eq!(error.errno(), Errno::NotSup);
+                return client.close(&file).await.unwrap();
+            }
+        }
+        assert_eq!(client.seek(&file, 0, SeekWhat::Hole).await.unwrap(), Some(65_536));
+        assert_eq!(client.seek(&file, 70_000, SeekWhat::Data).await.unwrap(), Some(131_072));
+        assert_eq!(client.seek(&file, 200_000, SeekWhat::Hole).await.unwrap(), Some(300_000));
+        assert_eq!(client.seek(&file, 300_000, SeekWhat::Data).await.unwrap(), None);
+        assert_eq!(client.allocate(&file, 300_000, 100_000).await.unwrap().size, 400_000);
+        assert!(read_all(client, &file).await[65_536..131_072].iter().all(|byte| *byte == 0));
+        client.close(&file).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_within_the_server_is_whole_or_refused() {
+    in_a_directory("copy", async |_, client, dir| {
+        let source = client.open(&cred(), &dir, b"source", new_file()).await.unwrap().file;
+        let target = client.open(&cred(), &dir, b"target", new_file()).await.unwrap().file;
+        let pattern = write_pattern(client, &source, 2, 50_000).await;
+        match client.copy(&source, 0, &target, 0, pattern.len() as u64).await {
+            Ok(copied) => {
+                client.commit(&cred(), target.handle(), 0, 0).await.unwrap();
+                assert!(read_all(client, &target).await == pattern[..usize::try_from(copied.count).unwrap()]);
+            }
+            Err(error) => assert_eq!(error.errno(), Errno::NotSup),
+        }
+        client.close(&source).await.unwrap();
+        client.close(&target).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn extended_attributes_are_kept_or_refused() {
+    in_a_directory("xattrs", async |_, client, dir| {
+        let value = Bytes::from_static(b"value");
+        match client.setxattr(&cred(), &dir, b"name", value.clone(), XattrSet::Create).await {
+            Ok(_) => {
+                assert_eq!(client.getxattr(&cred(), &dir, b"name").await.unwrap(), value);
+                assert_eq!(client.listxattrs(&cred(), &dir).await.unwrap(), ["name"]);
+                client.removexattr(&cred(), &dir, b"name").await.unwrap();
+                let gone = client.getxattr(&cred(), &dir, b"name").await.unwrap_err();
+                assert_eq!(gone.errno(), Errno::NoData);
+            }
+            Err(error) => assert_eq!(error.errno(), Errno::NotSup),
+        }
     })
     .await;
 }
