@@ -25,6 +25,11 @@ impl Replies {
         Self { results: results.into_iter() }
     }
 
+    /// Whether all results were looked at.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.results.len() == 0
+    }
+
     /// The next result; that there is none is the server's mistake.
     pub(crate) fn take(&mut self, op: &'static str) -> Result<Resop4> {
         self.results

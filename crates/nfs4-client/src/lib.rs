@@ -19,6 +19,7 @@ mod engine;
 mod error;
 mod handshake;
 mod keeper;
+mod locks;
 mod options;
 mod recovery;
 pub mod session;
@@ -35,6 +36,7 @@ pub use attr::{Access, ChangeInfo, Cred, FileAttr, FileKind, FsStat, Handle, Lim
 pub use client::Client;
 pub use engine::Counters;
 pub use error::{Errno, Error, Result};
+pub use locks::{Conflict, LockKind, LockRange};
 pub use nfs4::Nfs4Error;
 pub use options::{ClientOptions, Dial, Dialling};
 pub use state::OpenFile;

@@ -164,37 +164,66 @@ impl Asker<'_> {
         }
     }
 
-    /// Asks which opens are still good and opens the others again.
+    /// Asks which opens and locks are still good and opens those files again that are not.
     pub(crate) async fn test(self, files: &[OpenFile]) -> Step<()> {
-        let cred = &self.handshake.options().cred;
         let mut bad = Vec::new();
         for files in files.chunks(TESTED_AT_ONCE) {
-            let tested: Vec<(&OpenFile, Stateid4)> =
+            let opens: Vec<(&OpenFile, Stateid4)> =
                 files.iter().filter_map(|file| Some((file, file.stateid().ok()?))).collect();
-            let ts_stateids = tested.iter().map(|(_, stateid)| *stateid).collect();
-            let op = Argop4::TestStateid(TestStateid4args { ts_stateids });
-            let mut replies = self.ask(cred, false, &[op]).await?;
-            let statuses = match next!(replies, TestStateid, "TEST_STATEID") {
-                Ok(ok) => ok.tsr_status_codes.0,
-                // A server without TEST_STATEID: all of them are opened again.
-                Err(error) if error.status() == Some(Nfs4Error::Notsupp) => Vec::new(),
-                Err(error) => return Err(error.into()),
-            };
-            for (index, (file, stateid)) in tested.into_iter().enumerate() {
-                let status =
-                    statuses.get(index).map_or(Some(Nfs4Error::BadStateid), |code| Nfs4Error::from_status(*code));
-                match status {
-                    None => {}
-                    Some(Nfs4Error::Expired | Nfs4Error::AdminRevoked | Nfs4Error::DelegRevoked) => {
-                        let op = Argop4::FreeStateid(FreeStateid4args { fsa_stateid: stateid });
-                        self.ask(cred, true, &[op]).await?;
-                        bad.push(file.clone());
-                    }
-                    Some(_) => bad.push(file.clone()),
+            let statuses = self.statuses(opens.iter().map(|(_, stateid)| *stateid).collect()).await?;
+            for ((file, stateid), status) in opens.into_iter().zip(statuses) {
+                if status.is_some() {
+                    self.free(stateid, status).await?;
+                    bad.push(file.clone());
+                } else {
+                    self.test_locks(file).await?;
                 }
             }
         }
         self.open_again(&bad).await
+    }
+
+    async fn test_locks(self, file: &OpenFile) -> Step<()> {
+        let owners: Vec<_> =
+            file.locks().all().into_iter().filter_map(|owner| Some((owner.stateid()?, owner))).collect();
+        for owners in owners.chunks(TESTED_AT_ONCE) {
+            let statuses = self.statuses(owners.iter().map(|(stateid, _)| *stateid).collect()).await?;
+            for ((stateid, owner), status) in owners.iter().zip(statuses) {
+                if status.is_some() {
+                    tracing::warn!(handle = ?file.handle(), "locks are lost: the server has revoked them");
+                    self.free(*stateid, status).await?;
+                    owner.lose();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// TEST_STATEID: what is wrong with each of these. A server without the operation knows none of them.
+    async fn statuses(self, stateids: Vec<Stateid4>) -> Step<Vec<Option<Nfs4Error>>> {
+        let count = stateids.len();
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        let op = Argop4::TestStateid(TestStateid4args { ts_stateids: stateids.into() });
+        let mut replies = self.ask(&self.handshake.options().cred, false, &[op]).await?;
+        let codes = match next!(replies, TestStateid, "TEST_STATEID") {
+            Ok(ok) => ok.tsr_status_codes.0,
+            Err(error) if error.status() == Some(Nfs4Error::Notsupp) => Vec::new(),
+            Err(error) => return Err(error.into()),
+        };
+        let status =
+            |code: Option<&u32>| code.map_or(Some(Nfs4Error::BadStateid), |code| Nfs4Error::from_status(*code));
+        Ok((0..count).map(|index| status(codes.get(index))).collect())
+    }
+
+    /// Tells the server that we know of a revoked stateid.
+    async fn free(self, stateid: Stateid4, status: Option<Nfs4Error>) -> Step<()> {
+        if let Some(Nfs4Error::Expired | Nfs4Error::AdminRevoked | Nfs4Error::DelegRevoked) = status {
+            let op = Argop4::FreeStateid(FreeStateid4args { fsa_stateid: stateid });
+            self.ask(&self.handshake.options().cred, true, &[op]).await?;
+        }
+        Ok(())
     }
 
     async fn open_again(self, files: &[OpenFile]) -> Step<()> {
@@ -205,8 +234,34 @@ impl Asker<'_> {
         Ok(())
     }
 
+    /// Reclaims the locks in a file that was reclaimed. Where the server did not hold them for us meanwhile, somebody
+    /// else may have had them, so they are lost.
+    async fn restore_locks(self, file: &OpenFile, reclaim: bool) -> Step<()> {
+        for owner in file.locks().all() {
+            owner.forget_state();
+            for (range, kind) in owner.ranges() {
+                let restored = reclaim && {
+                    let ops = [Self::putfh(file), owner.lock_op(file, range, kind, true)?];
+                    let mut replies = self.ask(file.cred(), true, &ops).await?;
+                    next!(replies, Putfh, "PUTFH").is_ok() && matches!(owner.locked(&mut replies), Ok(None))
+                };
+                if !restored {
+                    tracing::warn!(handle = ?file.handle(), "a lock is lost: the server does not give it back");
+                    owner.lose();
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
     async fn attempt(self, file: &OpenFile, claim: OpenClaim4) -> Step<(bool, &OpenFile)> {
-        Ok((self.reopen(file, claim).await?, file))
+        let reclaim = matches!(claim, OpenClaim4::Previous(_));
+        let opened = self.reopen(file, claim).await?;
+        if opened {
+            self.restore_locks(file, reclaim).await?;
+        }
+        Ok((opened, file))
     }
 
     /// Opens files again, some at once; returns those that were refused.

@@ -14,6 +14,7 @@ use nfs4::types::Stateid4;
 use crate::answers::OpenAccess;
 use crate::attr::{Cred, Handle};
 use crate::error::{Error, Result};
+use crate::locks::FileLocks;
 
 /// A file that is open at the server. Clones share the open; it ends with [`crate::Client::close`].
 #[derive(Clone, Debug)]
@@ -25,6 +26,7 @@ struct Shared {
     handle: Handle,
     rflags: u32,
     stateid: Mutex<Held>,
+    locks: FileLocks,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -89,6 +91,14 @@ impl OpenFile {
         self.0.state.owner()
     }
 
+    pub(crate) fn owner_id(&self) -> u64 {
+        self.0.state.id
+    }
+
+    pub(crate) fn locks(&self) -> &FileLocks {
+        &self.0.locks
+    }
+
     fn held(&self) -> std::sync::MutexGuard<'_, Held> {
         self.0.stateid.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -127,7 +137,13 @@ impl Opens {
 
     pub(crate) fn add(&self, state: OpenState, handle: Handle, stateid: Stateid4, rflags: u32) -> OpenFile {
         let id = state.id;
-        let file = OpenFile(Arc::new(Shared { state, handle, rflags, stateid: Mutex::new(Held::Open(stateid)) }));
+        let file = OpenFile(Arc::new(Shared {
+            state,
+            handle,
+            rflags,
+            stateid: Mutex::new(Held::Open(stateid)),
+            locks: FileLocks::default(),
+        }));
         self.files().insert(id, file.clone());
         file
     }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use nfs4::Nfs4Error;
 use nfs4::compound::{Argop4, Resop4};
 use nfs4::ops::file::Putfh4args;
+use nfs4::ops::lock::Locker4;
 use nfs4::types::{NfsFh4, Sessionid4, Stateid4};
 
 use crate::compound::{Replies, decode_compound};
@@ -138,6 +139,14 @@ fn uses_state(op: Option<&Argop4>) -> bool {
         Some(Argop4::Read(args)) => args.stateid,
         Some(Argop4::Write(args)) => args.stateid,
         Some(Argop4::Setattr(args)) => args.stateid,
+        Some(Argop4::Seek(args)) => args.sa_stateid,
+        Some(Argop4::Allocate(args) | Argop4::Deallocate(args)) => args.aa_stateid,
+        Some(Argop4::Copy(args)) => args.ca_dst_stateid,
+        Some(Argop4::Locku(args)) => args.lock_stateid,
+        Some(Argop4::Lock(args)) => match &args.locker {
+            Locker4::Exist(locker) => locker.lock_stateid,
+            Locker4::OpenOwner(locker) => locker.open_stateid,
+        },
         _ => return false,
     };
     !stateid.is_special()

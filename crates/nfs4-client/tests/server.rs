@@ -11,8 +11,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use mount_target::{ChannelOptions, Connector};
 use nfs4_client::{
-    Access, Client, ClientOptions, Create, Cred, Errno, Handle, NewNode, OpenAccess, OpenFile, OpenHow, SeekWhat,
-    SetAttr, Stability, XattrSet,
+    Access, Client, ClientOptions, Create, Cred, Errno, Handle, LockKind, LockRange, NewNode, OpenAccess, OpenFile,
+    OpenHow, SeekWhat, SetAttr, Stability, XattrSet,
 };
 use relay::Relay;
 
@@ -296,6 +296,30 @@ async fn extended_attributes_are_kept_or_refused() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn locks_keep_others_out_and_never_their_owner() {
+    in_a_directory("locks", async |server, client, dir| {
+        let file = client.open(&cred(), &dir, b"file", new_file()).await.unwrap().file;
+        let (low, high) = (LockRange { first: 0, last: 99 }, LockRange { first: 50, last: u64::MAX });
+        assert_eq!(client.lock(&file, 1, low, LockKind::Write).await.unwrap(), None);
+        assert_eq!(client.lock(&file, 1, high, LockKind::Write).await.unwrap(), None);
+        let denied = client.lock(&file, 2, high, LockKind::Read).await.unwrap().unwrap();
+        assert_eq!(denied.kind, LockKind::Write);
+        let other = server.client().await;
+        let theirs = other.open_handle(&cred(), file.handle(), OpenAccess::Both).await.unwrap().file;
+        assert!(other.test_lock(&theirs, 1, low, LockKind::Read).await.unwrap().is_some());
+        client.unlock(&file, 1, low).await.unwrap();
+        assert_eq!(other.lock(&theirs, 1, low, LockKind::Write).await.unwrap(), None);
+        assert!(client.lock(&file, 1, low, LockKind::Read).await.unwrap().is_some());
+        other.unlock(&theirs, 1, LockRange::ALL).await.unwrap();
+        client.unlock(&file, 1, LockRange::ALL).await.unwrap();
+        other.close(&theirs).await.unwrap();
+        other.shutdown().await;
+        client.close(&file).await.unwrap();
+    })
+    .await;
+}
+
 async fn until<F: Future<Output = bool>>(mut holds: impl FnMut() -> F) {
     while !holds().await {
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -333,7 +357,9 @@ async fn open_files_survive_a_restart_of_the_server() {
         let mut files = Vec::new();
         for index in 0..40 {
             let name = format!("file-{index}");
-            files.push(client.open(&cred(), &dir, name.as_bytes(), new_file()).await.unwrap().file);
+            let file = client.open(&cred(), &dir, name.as_bytes(), new_file()).await.unwrap().file;
+            assert_eq!(client.lock(&file, 1, LockRange::ALL, LockKind::Write).await.unwrap(), None);
+            files.push(file);
         }
         for round in 0..2_u8 {
             if !restart().await {
@@ -347,6 +373,8 @@ async fn open_files_survive_a_restart_of_the_server() {
         }
         for file in &files {
             assert_eq!(read_all(client, file).await.len() % 100, 0);
+            assert!(file.holds_locks(1) != file.lost_locks(), "a lock is held or known to be lost");
+            client.unlock(file, 1, LockRange::ALL).await.unwrap();
             client.close(file).await.unwrap();
         }
         assert_eq!(list(client, &dir).await.len(), 40);
