@@ -52,6 +52,8 @@ pub struct Context<'a> {
     pub(super) short: Option<u32>,
     /// Operations of the compound that come after the one at hand.
     pub(super) following: usize,
+    /// Numbers of the operations before the one at hand.
+    pub(super) done: Vec<u32>,
 }
 
 impl Context<'_> {
@@ -202,6 +204,7 @@ impl Server {
             saved: None,
             short: None,
             following: count as usize - 1,
+            done: Vec::new(),
         };
         let first = match decode_op(&mut input, &cx) {
             Ok(op) => op,
@@ -275,12 +278,25 @@ impl Server {
                 self.restart(cx.now, stable_storage);
                 return Reply::Cut;
             }
+            Some(Action::UnknownArm) => {
+                let bytes = [sequence, 0x7fff_fff1].map(u32::to_be_bytes).concat();
+                results.push(Answer::Raw(Ok(()), bytes), sequence);
+                return self.reply(results, tag);
+            }
+            Some(Action::Bytes(bytes)) => {
+                results.push(Answer::Raw(Ok(()), bytes), sequence);
+                return self.reply(results, tag);
+            }
+            Some(Action::S3 { path, change }) => {
+                let _ = self.s3_change(&path, &change, cx.now);
+            }
             Some(Action::DropSessions) => self.drop_sessions(),
             Some(Action::NewWriteVerifier) => self.lose_unstable(cx.now),
             Some(Action::Revoke(why)) => self.revoke_all_state(why),
             _ => {}
         }
-        let print = fingerprint(request.caller.principal.number(), &request.body);
+        // What stands behind SEQUENCE makes the request: a client may tell another highest slot when it tries again.
+        let print = fingerprint(request.caller.principal.number() ^ u64::from(count) << 40, &input.clone().into_rest());
         let verdict = match self.admit(&mut cx, &args, count, request.len) {
             Ok(()) => self.judge_slot(&args, print),
             Err(error) => Verdict::Refuse(error),
@@ -309,6 +325,7 @@ impl Server {
         *self.referee.count().operations.entry("SEQUENCE").or_default() += 1;
         let sequence_bytes: Bytes = results.segments.concat().into();
         let room = self.room(&args, tag);
+        cx.done.push(sequence);
         let cut = self.run(&mut cx, count, &mut input, &mut results, room);
         self.referee.answered(args.sa_sessionid, cx.now);
         if cut {
@@ -397,9 +414,15 @@ impl Server {
         let action = self.plan.judge(subject_of(&op));
         match action {
             None => return Some(self.carry_out(cx, op)),
-            Some(Action::Status(error)) => return Some(Answer::Op(Resop4::failed(opnum, error))),
+            Some(Action::Status(error)) => {
+                if ends_state(&op) && !matches!(error, Nfs4Error::Delay | Nfs4Error::Grace) {
+                    self.states.excuse();
+                }
+                return Some(Answer::Op(Resop4::failed(opnum, error)));
+            }
             Some(Action::StatusAfter(error)) => {
                 self.carry_out(cx, op);
+                self.states.excuse();
                 return Some(Answer::Op(Resop4::failed(opnum, error)));
             }
             Some(Action::Restart { stable_storage, after }) => {
@@ -412,13 +435,21 @@ impl Server {
             Some(Action::NewWriteVerifier) => self.lose_unstable(cx.now),
             Some(Action::Short(most)) => cx.short = Some(most),
             Some(Action::UnknownArm) => {
+                self.states.excuse();
                 // A status without a name; where the body is a union, its discriminant is as unknown.
                 let bytes = [opnum, 0, 0x7fff_fff1, 0x7fff_fff1].map(u32::to_be_bytes).concat();
                 return Some(Answer::Raw(Ok(()), bytes));
             }
             Some(Action::DropSessions) => self.drop_sessions(),
             Some(Action::Revoke(why)) => self.revoke_all_state(why),
-            Some(Action::Bytes(bytes)) => return Some(Answer::Raw(Ok(()), bytes)),
+            Some(Action::S3 { path, change }) => {
+                // A change of what is not there changes nothing.
+                let _ = self.s3_change(&path, &change, cx.now);
+            }
+            Some(Action::Bytes(bytes)) => {
+                self.states.excuse();
+                return Some(Answer::Raw(Ok(()), bytes));
+            }
         }
         Some(self.carry_out(cx, op))
     }
@@ -451,6 +482,11 @@ fn decode_op(input: &mut Reader, cx: &Context<'_>) -> Result<Argop4, (u32, Nfs4E
         Ok(op) => Ok(op),
         Err(_) => Err((opnum, Nfs4Error::Badxdr)),
     }
+}
+
+/// Whether an operation gives state back; one that fails for no good reason leaves it behind.
+fn ends_state(op: &Argop4) -> bool {
+    matches!(op, Argop4::Close(_) | Argop4::Locku(_) | Argop4::OpenDowngrade(_) | Argop4::FreeStateid(_))
 }
 
 /// Whether an operation changes something that throwing away its result would not undo.

@@ -39,6 +39,8 @@ pub struct Config {
     pub capacity: u64,
     /// Whether a removed file stays while it is open (`OPEN4_RESULT_PRESERVE_UNLINKED`).
     pub preserve_unlinked: bool,
+    /// Whether a locator ends its compound with status 100001; the service's way is not known.
+    pub locator_ends_compound: bool,
 }
 
 impl Default for Config {
@@ -62,6 +64,7 @@ impl Config {
             max_io: 1 << 20,
             capacity: 16 << 30,
             preserve_unlinked: profile == Profile::Full,
+            locator_ends_compound: false,
         }
     }
 
@@ -97,6 +100,22 @@ impl Config {
         }
     }
 
+    /// Most names of a file.
+    pub fn max_links(&self) -> u32 {
+        match self.profile {
+            Profile::S3Files => 1,
+            Profile::Full => 32_000,
+        }
+    }
+
+    /// Most directories below one another.
+    pub fn max_depth(&self) -> usize {
+        match self.profile {
+            Profile::S3Files => 1000,
+            Profile::Full => 10_000,
+        }
+    }
+
     /// Most open files of a client.
     pub fn max_opens_of_client(&self) -> usize {
         65_536
@@ -123,9 +142,6 @@ pub struct Now(pub Duration);
 impl Now {
     /// As a time stamp of a file.
     pub fn stamp(self) -> Nfstime4 {
-        Nfstime4 {
-            seconds: i64::try_from(self.0.as_secs()).unwrap_or(i64::MAX),
-            nseconds: self.0.subsec_nanos(),
-        }
+        Nfstime4 { seconds: i64::try_from(self.0.as_secs()).unwrap_or(i64::MAX), nseconds: self.0.subsec_nanos() }
     }
 }

@@ -2,6 +2,8 @@
 
 use nfs4::Nfs4Error;
 
+use super::s3side::S3Change;
+
 /// What goes wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
@@ -26,6 +28,13 @@ pub enum Action {
     DropSessions,
     /// All opens and locks are revoked before the operation.
     Revoke(Nfs4Error),
+    /// Something happens on the S3 side before the operation.
+    S3 {
+        /// The object's path.
+        path: String,
+        /// What happens to it.
+        change: S3Change,
+    },
     /// The result is these bytes, whatever they mean.
     Bytes(Vec<u8>),
 }

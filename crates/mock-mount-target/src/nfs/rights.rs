@@ -175,9 +175,18 @@ mod tests {
         let time = Nfstime4::default();
         Inode {
             kind: Kind::Regular(FileData::default()),
-            mode, uid, gid,
-            nlink: 1, change: 0, atime: time, mtime: time, ctime: time, btime: time,
-            xattrs: Xattrs::default(), parent: FileId(1), create_verifier: None,
+            mode,
+            uid,
+            gid,
+            nlink: 1,
+            change: 0,
+            atime: time,
+            mtime: time,
+            ctime: time,
+            btime: time,
+            xattrs: Xattrs::default(),
+            parent: FileId(1),
+            create_verifier: None,
         }
     }
 

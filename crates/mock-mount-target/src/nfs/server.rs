@@ -6,12 +6,14 @@ use bytes::Bytes;
 use nfs4::Nfs4Error;
 use nfs4::types::{Sessionid4, Verifier4};
 
+use super::callbacks::Callback;
 use super::config::{Config, Now};
 use super::faults::Plan;
 use super::grace::Grace;
 use super::memfs::{FileId, MemFs};
 use super::referee::Referee;
 use super::rights::{Caller, Identity};
+use super::s3side::Object;
 use super::session::clients::Clients;
 use super::session::{ConnId, Session};
 use super::state::States;
@@ -31,6 +33,9 @@ pub struct Server {
     pub(super) write_verifier: Verifier4,
     pub(super) last_session: u64,
     pub(super) status_texts: HashMap<FileId, String>,
+    pub(super) objects: HashMap<FileId, Object>,
+    pub(super) broken: HashMap<FileId, Nfs4Error>,
+    pub(super) outbox: Vec<Callback>,
 }
 
 /// A COMPOUND call.
@@ -81,6 +86,9 @@ impl Server {
             write_verifier: verifier_of(1, 0),
             last_session: 0,
             status_texts: HashMap::new(),
+            objects: HashMap::new(),
+            broken: HashMap::new(),
+            outbox: Vec::new(),
             config,
         }
     }
@@ -158,6 +166,9 @@ impl Server {
     /// Time passes: silent clients lose everything (there are no courtesy leases), the grace period ends.
     pub fn tick(&mut self, now: Now) {
         for client in self.clients.expired(now, self.config.lease) {
+            if self.clients.get(client).is_some_and(|client| client.left) {
+                self.accuse_of_leftovers(client);
+            }
             self.drop_client(client);
         }
         self.grace.tick(now);
@@ -173,6 +184,7 @@ impl Server {
 
     /// An administrator takes all opens and locks away from every client (NFS4ERR_ADMIN_REVOKED).
     pub fn revoke_all_state(&mut self, why: Nfs4Error) {
+        self.states.excuse();
         let clients: Vec<u64> = self.clients.iter().map(|client| client.id).collect();
         for client in clients {
             for file in self.states.revoke_client(client, why) {
@@ -183,9 +195,28 @@ impl Server {
 
     /// All sessions are gone, the clients stay (NFS4ERR_BADSESSION).
     pub fn drop_sessions(&mut self) {
+        self.states.excuse();
         for id in std::mem::take(&mut self.sessions).into_keys() {
             self.referee.forget_session(id);
         }
+    }
+
+    /// The end of a test: whatever a client left open or locked is a mistake. Returns all mistakes.
+    pub fn at_end(&mut self) -> Vec<String> {
+        let clients: Vec<u64> = self.clients.iter().map(|client| client.id).collect();
+        for client in clients {
+            self.accuse_of_leftovers(client);
+        }
+        self.states.excuse();
+        self.referee.mistakes().to_vec()
+    }
+
+    /// Writes down the opens and locks that a client left behind, unless a fault may have hidden them from it.
+    pub(super) fn accuse_of_leftovers(&mut self, client: u64) {
+        for what in self.states.leftovers(client) {
+            self.referee.mistake(what);
+        }
+        self.states.excuse_client(client);
     }
 
     /// Everything of a client goes: record, sessions, opens, locks.

@@ -95,9 +95,12 @@ impl FileData {
 
     /// Puts `data` at `offset`. Bytes between the old end and `offset` become a hole.
     pub fn write(&mut self, offset: u64, data: &Bytes, stable: bool) {
-        if stable {
-            self.commit();
-        } else if !data.is_empty() {
+        if data.is_empty() {
+            return;
+        }
+        // A stable write makes nothing stable but itself: what is unstable around it stays so.
+        let alone = stable && self.stable.is_none();
+        if !stable {
             self.remember_size();
         }
         let mut done = 0;
@@ -106,11 +109,12 @@ impl FileData {
             let within = (at % BLOCK) as usize;
             let take = (BLOCK as usize - within).min(data.len() - done);
             let piece = data.slice(done..done + take);
-            self.put(at / BLOCK, within, piece, stable);
+            self.put(at / BLOCK, within, piece, alone);
             done += take;
         }
-        if !data.is_empty() {
-            self.size = self.size.max(offset + data.len() as u64);
+        self.size = self.size.max(offset + data.len() as u64);
+        if stable && !alone {
+            self.commit_range(offset, data.len() as u64);
         }
     }
 
@@ -168,7 +172,8 @@ impl FileData {
         if offset >= end {
             return;
         }
-        let touched: Vec<u64> = self.blocks.range(offset / BLOCK..end.div_ceil(BLOCK)).map(|(number, _)| *number).collect();
+        let touched: Vec<u64> =
+            self.blocks.range(offset / BLOCK..end.div_ceil(BLOCK)).map(|(number, _)| *number).collect();
         for number in touched {
             let from = offset.saturating_sub(number * BLOCK) as usize;
             let to = (end - number * BLOCK).min(BLOCK) as usize;
@@ -206,11 +211,7 @@ impl FileData {
             if self.blocks.contains_key(&(at / BLOCK)) == data {
                 return Some(at);
             }
-            at = if data {
-                self.blocks.range(at / BLOCK..).next()?.0 * BLOCK
-            } else {
-                (at / BLOCK + 1) * BLOCK
-            };
+            at = if data { self.blocks.range(at / BLOCK..).next()?.0 * BLOCK } else { (at / BLOCK + 1) * BLOCK };
         }
         (!data).then_some(self.size)
     }
@@ -236,6 +237,43 @@ impl FileData {
     /// What was written is stable from here on.
     pub fn commit(&mut self) {
         self.stable = None;
+    }
+
+    /// What was written into a range is stable from here on; the rest is not (RFC 8881 §18.3.3).
+    pub fn commit_range(&mut self, offset: u64, count: u64) {
+        let end = offset.saturating_add(count).min(self.size);
+        let Some(mut stable) = self.stable.take() else { return };
+        let touched: Vec<u64> = if offset < end {
+            stable.blocks.range(offset / BLOCK..end.div_ceil(BLOCK)).map(|(number, _)| *number).collect()
+        } else {
+            Vec::new()
+        };
+        for number in touched {
+            let from = offset.saturating_sub(number * BLOCK) as usize;
+            let to = (end - number * BLOCK).min(BLOCK) as usize;
+            let now = self.blocks.get(&number).cloned().unwrap_or_default();
+            if from == 0 && to >= now.len() {
+                stable.blocks.remove(&number);
+                continue;
+            }
+            let old = stable.blocks.remove(&number).flatten().unwrap_or_default();
+            let mut merged = BytesMut::from(&old[..]);
+            if merged.len() < to {
+                merged.resize(to, 0);
+            }
+            let have = to.min(now.len()).max(from);
+            merged[from..to].fill(0);
+            if from < now.len() {
+                merged[from..have].copy_from_slice(&now[from..have]);
+            }
+            stable.blocks.insert(number, Some(merged.freeze()));
+        }
+        if offset < end {
+            stable.size = stable.size.max(end);
+        }
+        if !stable.blocks.is_empty() || stable.size != self.size {
+            self.stable = Some(stable);
+        }
     }
 
     /// Goes back to the last stable version; says whether that changed anything.
@@ -278,6 +316,7 @@ mod tests {
         Punch(u64, u64),
         Allocate(u64, u64),
         Commit,
+        CommitRange(u64, u64),
         Restart,
     }
 
@@ -291,7 +330,8 @@ mod tests {
                 .prop_map(|(offset, len, byte, stable)| Step::Write { offset, len, byte, stable }),
             1 => offset.clone().prop_map(Step::SetSize),
             1 => (offset.clone(), 0..SPAN).prop_map(|(o, l)| Step::Punch(o, l)),
-            1 => (offset, 0..SPAN).prop_map(|(o, l)| Step::Allocate(o, l)),
+            1 => (offset.clone(), 0..SPAN).prop_map(|(o, l)| Step::Allocate(o, l)),
+            1 => (offset, 0..SPAN).prop_map(|(o, l)| Step::CommitRange(o, l)),
             1 => Just(Step::Commit),
             1 => Just(Step::Restart),
         ]
@@ -318,9 +358,8 @@ mod tests {
                     Step::Write { offset, len, byte, stable: sync } => {
                         let bytes: Vec<u8> = (0..len).map(|i| byte.wrapping_add(i as u8)).collect();
                         file.write(offset, &bytes.clone().into(), sync);
-                        if sync { stable.clone_from(&model); }
                         fill(&mut model, offset, &bytes);
-                        if sync { stable.clone_from(&model); }
+                        if sync { fill(&mut stable, offset, &bytes); }
                     }
                     Step::SetSize(size) => {
                         file.set_size(size);
@@ -338,6 +377,13 @@ mod tests {
                         let end = (offset + length) as usize;
                         if model.len() < end { model.resize(end, 0); }
                         stable.clone_from(&model);
+                    }
+                    Step::CommitRange(offset, length) => {
+                        file.commit_range(offset, length);
+                        let end = ((offset + length) as usize).min(model.len());
+                        if (offset as usize) < end {
+                            fill(&mut stable, offset, &model[offset as usize..end]);
+                        }
                     }
                     Step::Commit => { file.commit(); stable.clone_from(&model); }
                     Step::Restart => { file.lose_unstable(); model.clone_from(&stable); }

@@ -123,7 +123,8 @@ mod tests {
     fn a_cookie_that_was_never_given_out_is_known() {
         let mut dir = Directory::default();
         dir.insert(name(0), FileId(7));
-        let (cookie, _) = dir.after(0).next().map(|(c, e)| (c, e.clone())).unwrap_or((0, Entry { name: name(9), file: FileId(0) }));
+        let (cookie, _) =
+            dir.after(0).next().map(|(c, e)| (c, e.clone())).unwrap_or((0, Entry { name: name(9), file: FileId(0) }));
         assert!(cookie > 2 && dir.gave_out(cookie));
         for made_up in [1, 2, 3, cookie + 1, cookie - 1, cookie + (1 << 16), u64::MAX] {
             assert!(!dir.gave_out(made_up), "{made_up}");

@@ -14,9 +14,9 @@ const LEAST: usize = 4 + 8 + 8 + 8;
 
 /// FNV-1a: no secret is kept here, only mistakes are found.
 fn check(bytes: &[u8]) -> [u8; 8] {
-    let sum = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| {
-        (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let sum = bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
     sum.to_be_bytes()
 }
 

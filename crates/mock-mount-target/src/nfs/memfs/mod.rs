@@ -113,19 +113,14 @@ pub struct MemFs {
     handle_len: usize,
     last_file: u64,
     last_change: u64,
+    used: u64,
 }
 
 impl MemFs {
     /// An empty tree whose root belongs to `root:root` with mode 0755.
     pub fn new(fsid: u64, handle_len: usize, now: Nfstime4) -> Self {
-        let mut fs = Self {
-            inodes: HashMap::new(),
-            root: FileId(0),
-            fsid,
-            handle_len,
-            last_file: 0,
-            last_change: 0,
-        };
+        let mut fs =
+            Self { inodes: HashMap::new(), root: FileId(0), fsid, handle_len, last_file: 0, last_change: 0, used: 0 };
         let new = NewFile { mode: 0o755, uid: 0, gid: 0 };
         let root = fs.new_inode(Kind::Directory(Directory::default()), new, FileId(0), now);
         fs.root = root;
@@ -149,6 +144,33 @@ impl MemFs {
     /// How many files there are, of every kind.
     pub fn file_count(&self) -> usize {
         self.inodes.len()
+    }
+
+    /// Bytes that the contents of all files take.
+    pub fn used(&self) -> u64 {
+        self.used
+    }
+
+    /// All files.
+    pub fn inodes(&self) -> impl Iterator<Item = (FileId, &Inode)> {
+        self.inodes.iter().map(|(file, inode)| (*file, inode))
+    }
+
+    /// A path to a file from the root, if it has a name. Looks through all directories.
+    pub fn path_of(&self, file: FileId) -> Option<String> {
+        let (mut at, mut names) = (file, Vec::new());
+        while at != self.root {
+            let (dir, name) = self.inodes.iter().find_map(|(dir, inode)| match &inode.kind {
+                Kind::Directory(entries) => {
+                    entries.iter().find(|entry| entry.file == at).map(|entry| (*dir, entry.name.clone()))
+                }
+                _ => None,
+            })?;
+            names.push(String::from_utf8_lossy(&name).into_owned());
+            at = dir;
+        }
+        names.reverse();
+        Some(format!("/{}", names.join("/")))
     }
 
     /// The handle of a file.
@@ -189,11 +211,17 @@ impl MemFs {
         }
     }
 
-    fn data_mut(&mut self, file: FileId) -> Result<&mut FileData> {
-        match &mut self.inode_mut(file)?.kind {
-            Kind::Regular(data) => Ok(data),
-            other => Err(not_regular(other)),
-        }
+    /// Changes the bytes of a regular file and keeps count of what they take.
+    fn change_data<T>(&mut self, file: FileId, change: impl FnOnce(&mut FileData) -> T) -> Result<T> {
+        let data = match &mut self.inode_mut(file)?.kind {
+            Kind::Regular(data) => data,
+            other => return Err(not_regular(other)),
+        };
+        let before = data.space_used();
+        let result = change(data);
+        let after = data.space_used();
+        self.used = self.used + after - before;
+        Ok(result)
     }
 
     /// Marks a file as changed: new `change`, new metadata time, and new modification time if `contents` changed.
@@ -211,36 +239,35 @@ impl MemFs {
 
     /// Writes pieces one after the other, from `offset` on.
     pub fn write(&mut self, file: FileId, offset: u64, pieces: &[Bytes], stable: bool, now: Nfstime4) -> Result<()> {
-        let data = self.data_mut(file)?;
-        let mut at = offset;
-        for piece in pieces {
-            data.write(at, piece, stable);
-            at += piece.len() as u64;
-        }
+        let at = self.change_data(file, |data| {
+            pieces.iter().fold(offset, |at, piece| {
+                data.write(at, piece, stable);
+                at + piece.len() as u64
+            })
+        })?;
         if at > offset { self.touch(file, true, now) } else { Ok(()) }
     }
 
     /// Cuts or extends a file. The modification time moves even when the size stays (POSIX `ftruncate`).
     pub fn set_size(&mut self, file: FileId, size: u64, now: Nfstime4) -> Result<()> {
-        self.data_mut(file)?.set_size(size);
+        self.change_data(file, |data| data.set_size(size))?;
         self.touch(file, true, now)
     }
 
-    /// What was written is stable from here on.
-    pub fn commit(&mut self, file: FileId) -> Result<()> {
-        self.data_mut(file)?.commit();
-        Ok(())
+    /// What was written into a range is stable from here on.
+    pub fn commit(&mut self, file: FileId, offset: u64, count: u64) -> Result<()> {
+        self.change_data(file, |data| data.commit_range(offset, count))
     }
 
     /// Makes a range a hole.
     pub fn punch(&mut self, file: FileId, offset: u64, length: u64, now: Nfstime4) -> Result<()> {
-        self.data_mut(file)?.punch(offset, length);
+        self.change_data(file, |data| data.punch(offset, length))?;
         self.touch(file, true, now)
     }
 
     /// Reserves a range.
     pub fn allocate(&mut self, file: FileId, offset: u64, length: u64, now: Nfstime4) -> Result<()> {
-        self.data_mut(file)?.allocate(offset, length);
+        self.change_data(file, |data| data.allocate(offset, length))?;
         self.touch(file, true, now)
     }
 
@@ -248,10 +275,12 @@ impl MemFs {
     pub fn lose_unstable(&mut self, now: Nfstime4) -> usize {
         let mut lost = Vec::new();
         for (file, inode) in &mut self.inodes {
-            if let Kind::Regular(data) = &mut inode.kind
-                && data.lose_unstable()
-            {
-                lost.push(*file);
+            if let Kind::Regular(data) = &mut inode.kind {
+                let before = data.space_used();
+                if data.lose_unstable() {
+                    lost.push(*file);
+                }
+                self.used = self.used + data.space_used() - before;
             }
         }
         for file in &lost {
@@ -281,6 +310,9 @@ impl MemFs {
             parent,
             create_verifier: None,
         };
+        if let Kind::Regular(data) = &inode.kind {
+            self.used += data.space_used();
+        }
         self.inodes.insert(file, inode);
         file
     }

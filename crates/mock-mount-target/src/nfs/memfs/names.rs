@@ -143,8 +143,11 @@ impl MemFs {
 
     /// Lets go of a file that has no name left.
     pub fn forget(&mut self, file: FileId) {
-        if self.inodes.get(&file).is_some_and(|inode| inode.nlink == 0) {
-            self.inodes.remove(&file);
+        if self.inodes.get(&file).is_some_and(|inode| inode.nlink == 0)
+            && let Some(inode) = self.inodes.remove(&file)
+            && let Kind::Regular(data) = &inode.kind
+        {
+            self.used -= data.space_used();
         }
     }
 

@@ -18,7 +18,9 @@ fn file(fs: &mut MemFs, dir: FileId, name: &'static str) -> FileId {
 }
 
 fn dir(fs: &mut MemFs, parent: FileId, name: &'static str) -> FileId {
-    fs.create(parent, &Bytes::from_static(name.as_bytes()), Kind::Directory(Directory::default()), NEW, at(2)).unwrap().0
+    fs.create(parent, &Bytes::from_static(name.as_bytes()), Kind::Directory(Directory::default()), NEW, at(2))
+        .unwrap()
+        .0
 }
 
 #[test]
@@ -30,7 +32,10 @@ fn every_change_of_a_directory_changes_its_change_attribute_and_says_so() {
         let cinfo = match step {
             0 => fs.create(root, &"a".into(), Kind::Fifo, NEW, at(2)).unwrap().1,
             1 => fs.rename(root, b"a", root, &"b".into(), at(3)).unwrap().source,
-            2 => { let b = fs.lookup(root, b"b").unwrap(); fs.link(b, root, &"c".into(), at(4)).unwrap() }
+            2 => {
+                let b = fs.lookup(root, b"b").unwrap();
+                fs.link(b, root, &"c".into(), at(4)).unwrap()
+            }
             _ => fs.remove(root, b"c", at(5)).unwrap().cinfo,
         };
         assert_eq!(cinfo.before, last, "step {step}");
@@ -126,7 +131,7 @@ fn a_restart_loses_what_was_not_committed_and_changes_the_files_change() {
     let root = fs.root();
     let f = file(&mut fs, root, "f");
     fs.write(f, 0, &["safe".into()], false, at(3)).unwrap();
-    fs.commit(f).unwrap();
+    fs.commit(f, 0, 4).unwrap();
     fs.write(f, 2, &["lost".into()], false, at(4)).unwrap();
     let change = fs.inode(f).unwrap().change;
     assert_eq!(fs.lose_unstable(at(5)), 1);

@@ -30,6 +30,11 @@ impl Xattrs {
         self.by_serial.insert(serial, (name, value));
     }
 
+    /// Bytes of all names and values.
+    pub fn size(&self) -> usize {
+        self.by_serial.values().map(|(name, value)| name.len() + value.len()).sum()
+    }
+
     /// Takes a name away; whether it was there.
     pub fn remove(&mut self, name: &[u8]) -> bool {
         self.serial(name).is_some_and(|serial| self.by_serial.remove(&serial).is_some())

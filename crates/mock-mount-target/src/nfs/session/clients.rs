@@ -30,6 +30,8 @@ pub struct Client {
     pub create_result: Option<Result<CreateSession4resok, Nfs4Error>>,
     /// When the lease was last renewed.
     pub renewed: Now,
+    /// Whether it destroyed its last session itself.
+    pub left: bool,
     /// Whether RECLAIM_COMPLETE was done.
     pub reclaim_complete: bool,
 }
@@ -172,6 +174,7 @@ impl Clients {
             create_sequence: 0,
             create_result: None,
             renewed: now,
+            left: false,
             reclaim_complete: false,
         };
         self.by_id.insert(id, client);

@@ -6,7 +6,7 @@ pub mod slots;
 use std::collections::BTreeSet;
 
 use nfs4::Nfs4Error;
-use nfs4::ops::session::{CreateSession4args, ChannelAttrs4, create_session4};
+use nfs4::ops::session::{ChannelAttrs4, CreateSession4args, create_session4};
 use nfs4::types::Sessionid4;
 
 use super::config::Config;
@@ -33,6 +33,10 @@ pub struct Session {
     pub connections: BTreeSet<ConnId>,
     /// Connections of the back channel.
     pub back_connections: BTreeSet<ConnId>,
+    /// Whether the client asked for a back channel.
+    pub wants_back: bool,
+    /// Minor version of the session's last compound.
+    pub minor: u32,
     /// Program number of callbacks.
     pub cb_program: u32,
     /// Sequence id of the last callback (slot 0 of the back channel).

@@ -141,7 +141,8 @@ mod tests {
     }
 
     fn step() -> impl Strategy<Value = Step> {
-        (0u32..4, -2i32..3, 0u8..3, any::<bool>()).prop_map(|(slot, off, request, cache)| Step::Request(slot, off, request, cache))
+        (0u32..4, -2i32..3, 0u8..3, any::<bool>())
+            .prop_map(|(slot, off, request, cache)| Step::Request(slot, off, request, cache))
     }
 
     proptest! {

@@ -39,6 +39,8 @@ pub struct Open {
     pub seqid: u32,
     /// Whether the server took it away, and why.
     pub revoked: Option<Nfs4Error>,
+    /// Whether a fault may have hidden it from the client, which then cannot be blamed for leaving it.
+    pub excused: bool,
 }
 
 /// A lock-owner's locks in one file.
@@ -141,6 +143,60 @@ impl States {
         self.ranges.entry(file).or_default()
     }
 
+    /// Files with byte-range locks.
+    pub fn all_ranges(&self) -> impl Iterator<Item = (FileId, &RangeLocks)> {
+        self.ranges.iter().map(|(file, ranges)| (*file, ranges))
+    }
+
+    /// Takes a holder's locks off a range of its file; its stateid's `seqid` goes up.
+    pub fn unlock(&mut self, number: StateNumber, range: ranges::ByteRange) {
+        if let Some(file) = self.locks.get(&number).map(|lock| lock.file) {
+            if let Some(ranges) = self.ranges.get_mut(&file) {
+                ranges.unlock(number, range);
+                if ranges.is_empty() {
+                    self.ranges.remove(&file);
+                }
+            }
+            self.bump_lock(number);
+        }
+    }
+
+    /// What a client left open or locked, in words; not what a fault may have hidden from it.
+    pub fn leftovers(&self, client: u64) -> Vec<String> {
+        let opens =
+            self.opens.iter().filter(|(_, open)| open.client == client && open.revoked.is_none() && !open.excused);
+        opens
+            .map(|(number, open)| {
+                let locks = self.locks.iter().filter(|(_, lock)| lock.open == *number);
+                let held: usize = locks.map(|(n, l)| self.ranges.get(&l.file).map_or(0, |r| r.of(*n).count())).sum();
+                format!("a file was never closed (owner {:?}), {held} locks of it were never given back", open.owner)
+            })
+            .collect()
+    }
+
+    /// A fault made it impossible for clients to know what they hold: nobody is blamed for what is there now, nor for
+    /// the use of what is gone.
+    pub fn excuse(&mut self) {
+        for open in self.opens.values_mut() {
+            open.excused = true;
+        }
+        for by_client in self.past.values_mut() {
+            *by_client = false;
+        }
+    }
+
+    /// A client was blamed already.
+    pub fn excuse_client(&mut self, client: u64) {
+        for open in self.opens.values_mut().filter(|open| open.client == client) {
+            open.excused = true;
+        }
+    }
+
+    /// Whether a number was ever given to a state.
+    fn was(&self, number: StateNumber) -> bool {
+        (1..=self.last).contains(&number)
+    }
+
     /// How many byte-range locks a client has.
     pub fn lock_count(&self, client: u64) -> usize {
         let mine = self.locks.iter().filter(|(_, lock)| lock.client == client);
@@ -155,7 +211,9 @@ impl States {
 
     /// The lock state of a lock-owner in a file.
     pub fn find_lock(&self, client: u64, owner: &[u8], file: FileId) -> Option<StateNumber> {
-        let mine = |(_, l): &(&StateNumber, &LockState)| l.client == client && l.owner == owner && l.file == file;
+        let mine = |(_, l): &(&StateNumber, &LockState)| {
+            l.client == client && l.owner == owner && l.file == file && l.revoked.is_none()
+        };
         self.locks.iter().find(mine).map(|(number, _)| *number)
     }
 
@@ -187,6 +245,7 @@ impl States {
             combinations: combination(access, deny),
             seqid: 1,
             revoked: None,
+            excused: false,
         };
         self.opens.insert(self.last, open);
         self.opens_of_file.entry(file).or_default().push(self.last);

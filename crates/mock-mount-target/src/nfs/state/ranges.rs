@@ -46,6 +46,14 @@ pub struct Lock {
     pub write: bool,
 }
 
+impl Lock {
+    /// Whether two locks cannot be held at once.
+    pub fn clashes(&self, other: &Self) -> bool {
+        let apart = self.holder != other.holder && !self.write && !other.write;
+        !apart && self.range.overlaps(&other.range)
+    }
+}
+
 /// All locks of one file.
 #[derive(Debug, Clone, Default)]
 pub struct RangeLocks {
@@ -63,6 +71,11 @@ impl RangeLocks {
         self.locks.is_empty()
     }
 
+    /// All locks.
+    pub fn iter(&self) -> impl Iterator<Item = &Lock> {
+        self.locks.iter()
+    }
+
     /// Locks of one holder.
     pub fn of(&self, holder: Holder) -> impl Iterator<Item = &Lock> {
         self.locks.iter().filter(move |lock| lock.holder == holder)
@@ -70,9 +83,9 @@ impl RangeLocks {
 
     /// A lock of another holder that is in the way.
     pub fn conflict(&self, holder: Option<Holder>, range: ByteRange, write: bool) -> Option<&Lock> {
-        self.locks.iter().find(|lock| {
-            Some(lock.holder) != holder && (write || lock.write) && lock.range.overlaps(&range)
-        })
+        self.locks
+            .iter()
+            .find(|lock| Some(lock.holder) != holder && (write || lock.write) && lock.range.overlaps(&range))
     }
 
     /// Sets a lock that has no conflict: it replaces what the holder had there (up- or downgrade) and joins what
@@ -84,7 +97,8 @@ impl RangeLocks {
             let touches = lock.range.last.checked_add(1) == Some(joined.first)
                 || joined.last.checked_add(1) == Some(lock.range.first);
             if lock.holder == holder && lock.write == write && touches {
-                joined = ByteRange { first: joined.first.min(lock.range.first), last: joined.last.max(lock.range.last) };
+                joined =
+                    ByteRange { first: joined.first.min(lock.range.first), last: joined.last.max(lock.range.last) };
                 false
             } else {
                 true

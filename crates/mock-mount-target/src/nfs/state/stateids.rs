@@ -1,7 +1,7 @@
 //! From a stateid to the state it names, by the rules of RFC 8881 §8.2.4.
 
 use nfs4::Nfs4Error;
-use nfs4::types::{StateidOther, Stateid4};
+use nfs4::types::{Stateid4, StateidOther};
 
 use super::{StateNumber, States};
 
@@ -64,6 +64,8 @@ impl States {
                 return Err(match self.past.get(&number) {
                     Some(true) => Gone::Closed,
                     Some(false) => Gone::Status(Nfs4Error::BadStateid),
+                    // The past is not remembered for ever.
+                    None if self.was(number) => Gone::Status(Nfs4Error::BadStateid),
                     None => Gone::NeverWas,
                 });
             }
