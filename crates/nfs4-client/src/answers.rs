@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use nfs4::ops::open::share;
 
-use crate::attr::{ChangeInfo, FileAttr, Handle, SetAttr};
+use crate::attr::{Access, ChangeInfo, FileAttr, Handle, SetAttr};
 use crate::state::OpenFile;
 
 /// What LOOKUP brings: the directory as it was before, and the entry if there is one.
@@ -89,6 +89,10 @@ pub struct Opened {
     pub attr: FileAttr,
     /// The directory's change; `None` for an open without a name.
     pub dir_change: Option<ChangeInfo>,
+    /// What the opener may do, where the server was asked.
+    pub rights: Option<Access>,
+    /// Its first bytes, where they were asked for and the server gave them along.
+    pub data: Option<ReadData>,
 }
 
 /// What was made by CREATE.

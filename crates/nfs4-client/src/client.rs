@@ -263,7 +263,7 @@ impl Client {
                 replies.setattr()?;
             }
             let attr = file_attr(&mut replies)?;
-            Ok(Opened { file: file.clone(), attr, dir_change: Some(opened.cinfo.into()) })
+            Ok(Opened { file: file.clone(), attr, dir_change: Some(opened.cinfo.into()), rights: None, data: None })
         };
         match finish.await {
             Ok(opened) => Ok(opened),
@@ -275,27 +275,46 @@ impl Client {
         }
     }
 
-    /// OPEN of a handle (CLAIM_FH).
+    /// OPEN of a file whose handle is known.
     pub async fn open_handle(&self, cred: &Cred, handle: &Handle, access: OpenAccess) -> Result<Opened> {
+        self.open_and_read(cred, handle, access, 0).await
+    }
+
+    /// OPEN of a file whose handle is known, with what its opener may do and its first `count` bytes, all in one round
+    /// trip. The bytes may be newer than the attributes, never older.
+    pub async fn open_and_read(&self, cred: &Cred, handle: &Handle, access: OpenAccess, count: u32) -> Result<Opened> {
+        let count = count.min(self.limits().max_read);
         let state = OpenState::new(cred, access);
         let owner = state.owner();
         let fh = handle.clone();
-        let mut replies = self
-            .change(cred, move || {
-                Ok(vec![putfh(&fh), keeper::open_claim(&owner, access, OpenClaim4::Fh), getattr(FILE_ATTRS)])
-            })
-            .await?
-            .replies;
+        let build = move || {
+            let mut ops = vec![putfh(&fh), keeper::open_claim(&owner, access, OpenClaim4::Fh), getattr(FILE_ATTRS)];
+            ops.push(Argop4::Access(Access4args { access: Access::ALL.0 }));
+            if count > 0 {
+                ops.push(Argop4::Read(Read4args { stateid: Stateid4::CURRENT, offset: 0, count }));
+            }
+            Ok(ops)
+        };
+        // The same owner opens the same file: to do so twice does no harm, and so the server need not keep the reply.
+        let mut replies = self.call(cred, build).await?.replies;
         next!(replies, Putfh, "PUTFH")?;
         let opened = next!(replies, Open, "OPEN")?;
         let file = self.engine.opens().add(state, handle.clone(), opened.stateid, opened.rflags);
-        match file_attr(&mut replies) {
-            Ok(attr) => Ok(Opened { file, attr, dir_change: None }),
+        let attr = match file_attr(&mut replies) {
+            Ok(attr) => attr,
             Err(error) => {
+                // The open itself went through: it must not stay behind.
                 let _ = self.close(&file).await;
-                Err(error)
+                return Err(error);
             }
-        }
+        };
+        let rights = next!(replies, Access, "ACCESS").ok().map(|granted| Access(granted.access));
+        let data = match count {
+            0 => None,
+            _ => next!(replies, Read, "READ").ok().filter(|read| read.data.len() <= count as usize),
+        };
+        let data = data.map(|read| ReadData { data: read.data.0, eof: read.eof });
+        Ok(Opened { file, attr, dir_change: None, rights, data })
     }
 
     /// CLOSE. A file that the server does not know any more is closed already.

@@ -5,6 +5,7 @@ use nfs4::Nfs4Error;
 use nfs4::compound::{Argop4, Resop4};
 use nfs4::ops::file::Putfh4args;
 use nfs4::ops::lock::Locker4;
+use nfs4::ops::open::OpenClaim4;
 use nfs4::types::{NfsFh4, Sessionid4, Stateid4};
 
 use crate::compound::{Replies, decode_compound};
@@ -163,9 +164,11 @@ fn tail(ops: &[Argop4], results: &[Resop4], at: usize) -> Option<Vec<Argop4>> {
             (Argop4::Savefh, _) => saved.clone_from(&current),
             (Argop4::Restorefh, _) => current.clone_from(&saved),
             (_, Resop4::Getfh(Ok(got))) => current = Some(got.object.clone()),
-            (_, Resop4::Open(Ok(opened))) => {
+            (Argop4::Open(args), Resop4::Open(Ok(opened))) => {
                 stateid = Some(opened.stateid);
-                current = None;
+                if !matches!(args.claim, OpenClaim4::Fh | OpenClaim4::Previous(_)) {
+                    current = None;
+                }
             }
             (Argop4::Create(_) | Argop4::Lookup(_) | Argop4::Lookupp | Argop4::Putrootfh, _) => current = None,
             _ => {}
@@ -178,6 +181,11 @@ fn tail(ops: &[Argop4], results: &[Resop4], at: usize) -> Option<Vec<Argop4>> {
                 let mut args = args.clone();
                 args.stateid = stateid;
                 Argop4::Setattr(args)
+            }
+            (Argop4::Read(args), Some(stateid)) if args.stateid == Stateid4::CURRENT => {
+                let mut args = args.clone();
+                args.stateid = stateid;
+                Argop4::Read(args)
             }
             // What these stand on besides the current file handle is not carried over.
             (Argop4::Restorefh | Argop4::Rename(_) | Argop4::Link(_), _) => return None,
@@ -233,8 +241,8 @@ mod tests {
         }))
     }
 
-    fn open_op() -> Argop4 {
-        crate::keeper::open_claim(&"owner".into(), crate::OpenAccess::Read, nfs4::ops::open::OpenClaim4::Fh)
+    fn open_op(claim: OpenClaim4) -> Argop4 {
+        crate::keeper::open_claim(&"owner".into(), crate::OpenAccess::Read, claim)
     }
 
     #[test]
@@ -248,7 +256,8 @@ mod tests {
     fn what_was_carried_out_before_a_delay_is_not_sent_again() {
         let truncate =
             |stateid| Argop4::Setattr(Setattr4args { stateid, obj_attributes: nfs4::attr::Fattr4::default() });
-        let ops = [putfh(1), open_op(), Argop4::Getfh, truncate(Stateid4::CURRENT), getattr()];
+        let ops =
+            [putfh(1), open_op(OpenClaim4::Null("name".into())), Argop4::Getfh, truncate(Stateid4::CURRENT), getattr()];
         let getfh = Resop4::Getfh(Ok(nfs4::ops::file::Getfh4resok { object: handle(5) }));
         let results = [Resop4::Putfh(Ok(())), opened(), getfh, Resop4::Getattr(Err(Nfs4Error::Delay))];
         let expected = vec![putfh(5), truncate(stateid(9)), getattr()];
@@ -257,9 +266,18 @@ mod tests {
 
     #[test]
     fn a_delay_behind_an_open_whose_handle_nobody_knows_is_final() {
-        let ops = [putfh(1), open_op(), getattr()];
+        let open = open_op(OpenClaim4::Null("name".into()));
+        let ops = [putfh(1), open, getattr()];
         let results = [Resop4::Putfh(Ok(())), opened(), Resop4::Getattr(Err(Nfs4Error::Delay))];
         assert_eq!(verdict(&ops, &results), Verdict::Final);
+    }
+
+    #[test]
+    fn a_delay_behind_an_open_by_handle_leaves_the_rest_to_be_sent() {
+        let ops = [putfh(1), open_op(OpenClaim4::Fh), getattr(), read(Stateid4::CURRENT)];
+        let results = [Resop4::Putfh(Ok(())), opened(), Resop4::Getattr(Err(Nfs4Error::Delay))];
+        let expected = vec![putfh(1), getattr(), read(stateid(9))];
+        assert_eq!(verdict(&ops, &results), Verdict::DelayedAfter(expected));
     }
 
     #[test]

@@ -224,8 +224,13 @@ async fn an_open_by_handle_reads_what_another_client_wrote() {
         let written = other.open(&cred(), &dir, b"file", new_file()).await.unwrap();
         other.write(&written.file, 3, vec![Bytes::from_static(b"abc")], Stability::FileSync).await.unwrap();
         other.close(&written.file).await.unwrap();
-        let opened = client.open_handle(&cred(), written.file.handle(), OpenAccess::Read).await.unwrap();
+        let before = client.counters().compounds;
+        let opened = client.open_and_read(&cred(), written.file.handle(), OpenAccess::Read, 65_536).await.unwrap();
+        assert_eq!(client.counters().compounds - before, 1, "an open with its data is one round trip");
         assert_eq!(opened.attr.size, 6);
+        assert!(opened.rights.unwrap().contains(Access::READ));
+        let data = opened.data.unwrap();
+        assert!(data.eof && data.data == b"\0\0\0abc"[..]);
         assert_eq!(read_all(client, &opened.file).await, b"\0\0\0abc");
         client.close(&opened.file).await.unwrap();
         let named = client.open(&cred(), &dir, b"file", existing(OpenAccess::Write)).await.unwrap();
