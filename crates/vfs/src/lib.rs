@@ -4,11 +4,13 @@
 pub mod attr;
 mod attrs;
 mod error;
+mod extents;
 mod inode;
 mod node;
 mod sync;
 mod types;
 mod vfs;
+mod write;
 
 pub use attr::{Attr, FileKind, Timestamp};
 pub use attrs::Timeouts;
