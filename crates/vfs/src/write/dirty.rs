@@ -29,8 +29,8 @@ pub(crate) struct Policy {
     pub(crate) max_write: u64,
     /// Most WRITEs under way for one file.
     pub(crate) max_flights: usize,
-    /// How old fresh bytes may become.
-    pub(crate) age: Duration,
+    /// How old fresh bytes may become; `None`: not looked at this time.
+    pub(crate) age: Option<Duration>,
     /// Memory is short: send and commit what there is.
     pub(crate) pressure: bool,
 }
@@ -174,8 +174,8 @@ impl Dirty {
             return None;
         }
         if !self.urgent && !self.fresh.is_empty() {
-            let too_old = self.fresh.iter().any(|(_, _, tag)| now.saturating_duration_since(tag.since) >= policy.age);
-            if policy.pressure || (self.full.is_empty() && too_old) {
+            let too_old = |age| self.fresh.iter().any(|(_, _, tag)| now.saturating_duration_since(tag.since) >= age);
+            if policy.pressure || policy.age.is_some_and(too_old) {
                 self.ask_sent();
             }
         }

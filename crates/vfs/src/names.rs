@@ -1,0 +1,217 @@
+//! The names of one directory, believed for one state of it (RFC 8881 §5.8.1.4, §3.3.3).
+//!
+//! The one idea: all names belong to one value of the directory's change attribute. While the directory is at that
+//! value they are true, those that are missing included; once it is at another, none is. Our own operations move the value
+//! on, because their replies say from which value to which they went (`change_info4`): when that begins where we are, the
+//! names stay, with the one edit. Replies overtake each other, so an edit that begins elsewhere is parked as long as
+//! other operations of ours are under way.
+//!
+//! Servers that do not make the change and the two values in one step (`atomic` false) leave a gap in which somebody
+//! else's change goes unseen. Names kept across such a gap are believed for a limited time only.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use nfs4_client::ChangeInfo;
+
+use crate::attr::FileKind;
+use crate::inode::NodeId;
+
+/// Most names that are remembered as missing one by one.
+const MISSING_LIMIT: usize = 4096;
+
+/// What a name stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dentry {
+    /// This file.
+    Present { id: NodeId, kind: FileKind },
+    /// Something of which no more is known.
+    Unknown,
+    /// Nothing.
+    Missing,
+}
+
+/// How an operation of ours changed the names.
+#[derive(Debug, Clone)]
+pub(crate) struct Edit(pub(crate) Bytes, pub(crate) Dentry);
+
+/// See the module's page.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    map: BTreeMap<Bytes, Dentry>,
+    missing: usize,
+    /// The directory's change attribute to which the names belong; `None`: nothing is known.
+    change: Option<u64>,
+    /// All names are in the map.
+    complete: bool,
+    /// Until when names may be believed after a change that was not atomic.
+    trusted_until: Option<Instant>,
+    own_under_way: u32,
+    /// Own changes that begin where we are not yet.
+    parked: Vec<(ChangeInfo, Vec<Edit>)>,
+    /// The directory was seen at another value while own operations were under way.
+    seen: Option<u64>,
+    /// Counts own changes.
+    edits: u64,
+}
+
+impl Names {
+    /// What is known of a name, given that the directory is at `change` now.
+    pub(crate) fn get(&mut self, name: &[u8], change: Option<u64>, now: Instant) -> Option<Dentry> {
+        if !self.holds(change, now) {
+            return None;
+        }
+        match self.map.get(name) {
+            Some(Dentry::Unknown) => None,
+            Some(dentry) => Some(*dentry),
+            None => self.complete.then_some(Dentry::Missing),
+        }
+    }
+
+    /// All names that exist, if all are known.
+    pub(crate) fn all(&mut self, change: Option<u64>, now: Instant) -> Option<Vec<(Bytes, Dentry)>> {
+        (self.holds(change, now) && self.complete).then(|| {
+            let exists = |(_, dentry): &(&Bytes, &Dentry)| **dentry != Dentry::Missing;
+            self.map.iter().filter(exists).map(|(name, dentry)| (name.clone(), *dentry)).collect()
+        })
+    }
+
+    fn holds(&mut self, change: Option<u64>, now: Instant) -> bool {
+        if self.trusted_until.is_some_and(|until| now >= until) {
+            self.forget();
+        }
+        change.is_some() && self.change == change
+    }
+
+    /// Counts own changes: a listing that was begun before one may lack it.
+    pub(crate) const fn edits(&self) -> u64 {
+        self.edits
+    }
+
+    /// The server said that the directory is at `change`.
+    pub(crate) fn observe(&mut self, change: u64) {
+        if self.change == Some(change) {
+            return;
+        }
+        if self.own_under_way > 0 && self.change.is_some() {
+            // May be our own doing, whose reply will tell.
+            self.seen = Some(change);
+            return;
+        }
+        self.forget();
+        self.change = Some(change);
+    }
+
+    /// A lookup found out what a name stands for when the directory was at `change`.
+    pub(crate) fn learn(&mut self, change: u64, name: &[u8], dentry: Dentry) {
+        if self.change == Some(change) {
+            self.set(Bytes::copy_from_slice(name), dentry);
+        }
+    }
+
+    /// The name turned out to be something else than we thought, whatever the directory's state.
+    pub(crate) fn unlearn(&mut self, name: &[u8]) {
+        if self.map.contains_key(name) {
+            self.set(Bytes::copy_from_slice(name), Dentry::Unknown);
+        }
+    }
+
+    /// A whole listing was read while the directory was at `change` all the time.
+    pub(crate) fn install(&mut self, change: u64, names: impl IntoIterator<Item = (Bytes, Dentry)>) {
+        if self.change != Some(change) || self.own_under_way > 0 {
+            return;
+        }
+        self.map = names.into_iter().collect();
+        self.missing = 0;
+        self.complete = true;
+        self.trusted_until = None;
+    }
+
+    /// An operation of ours that changes the directory is about to be sent.
+    pub(crate) const fn begin(&mut self) {
+        self.own_under_way += 1;
+    }
+
+    /// The operation failed: it changed nothing.
+    pub(crate) fn end_failed(&mut self) {
+        self.own_under_way = self.own_under_way.saturating_sub(1);
+        self.settle();
+    }
+
+    /// The operation is done. `trust`: how long names are believed across a change that was not atomic.
+    pub(crate) fn end(&mut self, info: ChangeInfo, edits: Vec<Edit>, now: Instant, trust: Duration) {
+        self.own_under_way = self.own_under_way.saturating_sub(1);
+        self.edits += 1;
+        if self.change.is_none() {
+            // Nothing was known: what the edits say holds at `after`.
+            self.forget();
+            self.change = Some(info.after);
+            self.apply(edits);
+        } else if self.change == Some(info.before) {
+            self.follow(info, edits, now, trust);
+            while let Some(next) = self.parked.iter().position(|(info, _)| self.change == Some(info.before)) {
+                let (info, edits) = self.parked.swap_remove(next);
+                self.follow(info, edits, now, trust);
+            }
+        } else {
+            self.parked.push((info, edits));
+        }
+        self.settle();
+    }
+
+    fn follow(&mut self, info: ChangeInfo, edits: Vec<Edit>, now: Instant, trust: Duration) {
+        self.change = Some(info.after);
+        if !info.atomic && self.trusted_until.is_none() {
+            self.trusted_until = Some(now + trust);
+        }
+        self.apply(edits);
+    }
+
+    fn apply(&mut self, edits: Vec<Edit>) {
+        for Edit(name, dentry) in edits {
+            self.set(name, dentry);
+        }
+    }
+
+    /// When no operation of ours is under way any more, what doesn't fit was somebody else's change.
+    fn settle(&mut self) {
+        if self.own_under_way > 0 {
+            return;
+        }
+        let overtaken = |change: u64| self.seen.is_none_or(|seen| seen.wrapping_sub(change).cast_signed() <= 0);
+        if !self.parked.is_empty() || !self.change.is_some_and(overtaken) {
+            self.forget();
+        }
+        self.seen = None;
+    }
+
+    fn set(&mut self, name: Bytes, dentry: Dentry) {
+        let missing = dentry == Dentry::Missing;
+        if missing && (self.complete || self.missing >= MISSING_LIMIT) {
+            // In a complete map, what isn't there is missing.
+            if self.map.remove(&name) == Some(Dentry::Missing) {
+                self.missing -= 1;
+            }
+            return;
+        }
+        self.missing += usize::from(missing);
+        if self.map.insert(name, dentry) == Some(Dentry::Missing) {
+            self.missing -= 1;
+        }
+    }
+
+    /// Forgets all names.
+    pub(crate) fn forget(&mut self) {
+        self.map = BTreeMap::new();
+        self.missing = 0;
+        self.change = None;
+        self.complete = false;
+        self.trusted_until = None;
+        self.parked.clear();
+    }
+}
+
+#[cfg(test)]
+#[path = "names_tests.rs"]
+mod tests;

@@ -1,0 +1,252 @@
+//! What to fetch for a read, and ahead of it.
+//!
+//! A pure struct for each open file. The one idea: the window grows only when a reader that goes straight through had to
+//! wait, so it ends up as large as bandwidth times delay asks for and no larger. A jump makes it small again, and only
+//! what was asked for (rounded to [`SMALL`]) is fetched. Readers that go backwards or in equal strides are followed the
+//! same way.
+
+use std::ops::Range;
+
+/// Random reads are rounded to this, so that neighbours come along.
+const SMALL: u64 = 32 << 10;
+
+/// How far a "sequential" read may lie beside the expected place: kernels send their read-ahead in several requests that
+/// overtake each other.
+const SLACK: u64 = 512 << 10;
+
+/// The first window of a sequential reader.
+const FIRST_WINDOW: u64 = 2 << 20;
+
+/// What [`Planner::plan`] wants.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Plan {
+    /// Needed for this read; holds it wholly.
+    pub(crate) demand: Range<u64>,
+    /// Worth fetching along with it, the most useful first. Does not overlap `demand`.
+    pub(crate) ahead: Vec<Range<u64>>,
+}
+
+/// How a reader moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Pattern {
+    #[default]
+    Random,
+    Forward,
+    Backward,
+    /// By so many bytes each time.
+    Stride(i64),
+}
+
+/// See the module's page.
+#[derive(Debug, Default)]
+pub(crate) struct Planner {
+    last: Option<Range<u64>>,
+    /// The last step from start to start, and how often it was taken in a row.
+    step: i64,
+    repeats: u32,
+    pattern: Pattern,
+    window: u64,
+    /// Up to where a forward reader's data, or down to where a backward one's, is fetched or asked for.
+    reached: u64,
+}
+
+impl Planner {
+    /// A read of `range` (not empty, within the file of `size` bytes). `waits`: not all of it is there. `limit`: largest
+    /// window.
+    pub(crate) fn plan(&mut self, range: Range<u64>, size: u64, waits: bool, limit: u64) -> Plan {
+        let before = self.pattern;
+        self.observe(&range);
+        if self.pattern != before {
+            self.window = 0;
+            self.reached = if self.pattern == Pattern::Backward { range.start } else { range.end };
+        }
+        if self.pattern != Pattern::Random && waits {
+            self.window = (self.window * 4).max(FIRST_WINDOW).min(limit);
+        }
+        let demand = self.demand(&range, size, limit);
+        let ahead = match self.pattern {
+            Pattern::Random => Vec::new(),
+            Pattern::Forward => self.forward(&range, &demand, size),
+            Pattern::Backward => self.backward(&range, &demand),
+            Pattern::Stride(step) => self.strides(&range, step, size),
+        };
+        self.last = Some(range);
+        Plan { demand, ahead }
+    }
+
+    fn observe(&mut self, range: &Range<u64>) {
+        let Some(last) = &self.last else {
+            self.pattern = if range.start == 0 { Pattern::Forward } else { Pattern::Random };
+            return;
+        };
+        let step = (range.start.wrapping_sub(last.start)).cast_signed();
+        self.repeats = if step == self.step && step != 0 { self.repeats + 1 } else { 0 };
+        self.step = step;
+        let forward = self.pattern == Pattern::Forward;
+        let expected = if forward {
+            last.end.saturating_sub(SLACK)..last.end.saturating_add(SLACK).max(self.reached)
+        } else {
+            last.end..last.end.saturating_add(1)
+        };
+        self.pattern = if expected.contains(&range.start) {
+            Pattern::Forward
+        } else if range.end == last.start {
+            Pattern::Backward
+        } else if self.repeats >= 2 {
+            Pattern::Stride(step)
+        } else {
+            Pattern::Random
+        };
+    }
+
+    fn demand(&self, range: &Range<u64>, size: u64, limit: u64) -> Range<u64> {
+        let first_of_file = self.last.is_none() && range.start == 0;
+        let round = if first_of_file { (8 * SMALL).min(limit.max(SMALL)) } else { SMALL };
+        let start = range.start - range.start % SMALL;
+        let end = range.end.div_ceil(round).saturating_mul(round).min(size).max(range.end);
+        start..end
+    }
+
+    fn forward(&mut self, range: &Range<u64>, demand: &Range<u64>, size: u64) -> Vec<Range<u64>> {
+        let from = self.reached.max(demand.end);
+        let to = range.end.saturating_add(self.window).min(size);
+        // Asked for in large parts: only when half of the window has been used up.
+        if self.last.is_none() || from >= to || (to < size && to - from < self.window / 2) {
+            self.reached = from;
+            return Vec::new();
+        }
+        self.reached = to;
+        vec![from..to]
+    }
+
+    fn backward(&mut self, range: &Range<u64>, demand: &Range<u64>) -> Vec<Range<u64>> {
+        let to = self.reached.min(demand.start);
+        let from = range.start.saturating_sub(self.window);
+        if from >= to || (from > 0 && to - from < self.window / 2) {
+            self.reached = to;
+            return Vec::new();
+        }
+        self.reached = from;
+        vec![from..to]
+    }
+
+    fn strides(&self, range: &Range<u64>, step: i64, size: u64) -> Vec<Range<u64>> {
+        let len = range.end - range.start;
+        // Each read plans anew; what is under way already is left out by whoever carries it out.
+        let count = (self.window / len.max(SMALL)).clamp(1, 64);
+        let mut ahead = Vec::new();
+        let mut start = range.start;
+        for _ in 0..count {
+            let Some(next) = start.checked_add_signed(step).filter(|next| *next < size) else { break };
+            start = next;
+            ahead.push(start..start.saturating_add(len).min(size));
+        }
+        ahead.retain(|next| next.end <= range.start || next.start >= range.end);
+        ahead
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    const KIB: u64 = 1 << 10;
+    const MIB: u64 = 1 << 20;
+    const LIMIT: u64 = 64 * MIB;
+
+    /// Reads straight through; a read waits when nothing that was asked for before covers it. Returns the waits.
+    fn read_through(size: u64, unit: u64) -> u32 {
+        let mut planner = Planner::default();
+        let mut there = 0;
+        let mut waits = 0;
+        let mut at = 0;
+        while at < size {
+            let end = (at + unit).min(size);
+            let missing = end > there;
+            waits += u32::from(missing);
+            let plan = planner.plan(at..end, size, missing, LIMIT);
+            assert!(plan.demand.start <= at && plan.demand.end >= end);
+            there = there.max(plan.demand.end);
+            for range in plan.ahead {
+                assert!(range.start <= there, "a hole is left in what is read ahead");
+                there = there.max(range.end);
+            }
+            at = end;
+        }
+        waits
+    }
+
+    #[test]
+    fn a_sequential_reader_waits_few_times() {
+        assert_eq!(read_through(200 * KIB, 128 * KIB), 1);
+        assert!(read_through(10 * MIB, 128 * KIB) <= 3);
+        assert!(read_through(100 * MIB, 128 * KIB) <= 3);
+    }
+
+    #[test]
+    fn a_random_reader_fetches_what_it_reads_and_little_more() {
+        let mut planner = Planner::default();
+        for start in [700 * MIB, 3 * MIB, 500 * MIB, 40 * MIB] {
+            let plan = planner.plan(start..start + 4 * KIB, 1 << 40, true, LIMIT);
+            assert!(plan.ahead.is_empty());
+            assert!(plan.demand.end - plan.demand.start <= SMALL);
+        }
+    }
+
+    #[test]
+    fn a_backward_reader_is_read_ahead_of_backwards() {
+        let mut planner = Planner::default();
+        let mut ahead = Vec::new();
+        for block in (90..100u64).rev() {
+            ahead.extend(planner.plan(block * MIB..(block + 1) * MIB, 100 * MIB, true, LIMIT).ahead);
+        }
+        assert!(!ahead.is_empty());
+        assert!(ahead.iter().any(|range| range.start < 90 * MIB));
+    }
+
+    #[test]
+    fn equal_strides_are_foreseen() {
+        let mut planner = Planner::default();
+        let mut last = Plan::default();
+        for n in 1..6u64 {
+            let start = n * 10 * MIB;
+            last = planner.plan(start..start + 4 * KIB, 1 << 40, true, LIMIT);
+        }
+        assert!(last.ahead.contains(&(60 * MIB..60 * MIB + 4 * KIB)));
+    }
+
+    #[test]
+    fn requests_of_a_kernel_that_overtake_each_other_are_still_sequential() {
+        let mut planner = Planner::default();
+        let unit = 128 * KIB;
+        for n in [0u64, 1, 3, 2, 5, 4, 6] {
+            planner.plan(n * unit..(n + 1) * unit, 1 << 30, true, LIMIT);
+            assert_eq!(planner.pattern, Pattern::Forward);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_plan_stays_within_the_file_and_the_limit(
+            reads in prop::collection::vec((0u64..1 << 34, 1u64..2 << 20, any::<bool>()), 1..50),
+            size in 1u64..1 << 34,
+            limit in 0u64..LIMIT,
+        ) {
+            let mut planner = Planner::default();
+            for (start, len, waits) in reads {
+                let start = start % size;
+                let range = start..(start + len).min(size);
+                let plan = planner.plan(range.clone(), size, waits, limit);
+                prop_assert!(plan.demand.start <= range.start && plan.demand.end >= range.end && plan.demand.end <= size);
+                let mut total = 0;
+                for ahead in plan.ahead {
+                    prop_assert!(ahead.start < ahead.end && ahead.end <= size);
+                    total += ahead.end - ahead.start;
+                }
+                prop_assert!(total <= limit + 64 * len.max(SMALL));
+            }
+        }
+    }
+}
