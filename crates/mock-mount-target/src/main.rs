@@ -1,1 +1,209 @@
-fn main() {}
+//! The mock mount target as a program: `mock-mount-target serve` starts one and says how to mount it.
+#![forbid(unsafe_code)]
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use mock_mount_target::{LinkSettings, MockHandle, MockServer, MockServerBuilder, ServerCertificate};
+
+/// A mount target for tests: TLS, IAM and bind as Amazon S3 Files has them, and an NFSv4.1/4.2 server behind.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve until interrupted.
+    Serve(Box<Serve>),
+}
+
+#[derive(Args)]
+struct Serve {
+    /// Where to accept TLS connections.
+    #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDRESS:PORT")]
+    listen: SocketAddr,
+    /// Accept NFSv4 without TLS here as well; loopback only.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    plain_listen: Option<SocketAddr>,
+    #[command(flatten)]
+    backend: Backend,
+    /// The file system id that clients must name.
+    #[arg(long, default_value = "fs-0123456789abcdef0", value_name = "ID")]
+    file_system_id: String,
+    /// The region that clients must sign for.
+    #[arg(long, default_value = "us-east-1")]
+    region: String,
+    /// Round trip time of the link, in milliseconds.
+    #[arg(long, default_value_t = 0, value_name = "MS")]
+    rtt: u64,
+    /// Bandwidth of the link in each direction, in megabytes per second.
+    #[arg(long, value_name = "MB/S")]
+    bandwidth: Option<u64>,
+    /// Up to how much later each reply may be, in milliseconds.
+    #[arg(long, default_value_t = 0, value_name = "MS")]
+    jitter: u64,
+    /// How long the link stands still when it loses a packet, in milliseconds; 0 loses none.
+    #[arg(long, default_value_t = 0, value_name = "MS")]
+    loss_stall: u64,
+    /// Where randomness on purpose comes from; printed, so that a run can be had again.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// The credentials lack s3files:ClientWrite.
+    #[arg(long)]
+    read_only_key: bool,
+    /// Which certificate the server shows.
+    #[arg(long, value_enum, default_value_t = Certificate::Good, value_name = "KIND")]
+    server_certificate: Certificate,
+    /// Keep the CA and the credentials in this folder, and use what is kept there.
+    #[arg(long, value_name = "FOLDER")]
+    state_dir: Option<PathBuf>,
+    /// Write how to reach the server to this file, as JSON, once it accepts connections.
+    #[arg(long, value_name = "FILE")]
+    ready_file: Option<PathBuf>,
+}
+
+#[derive(Args)]
+#[group(multiple = false)]
+struct Backend {
+    /// Pass NFS records on to this server.
+    #[arg(long, value_name = "HOST:PORT")]
+    forward: Option<String>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Certificate {
+    Good,
+    Expired,
+    WrongName,
+}
+
+impl From<Certificate> for ServerCertificate {
+    fn from(kind: Certificate) -> Self {
+        match kind {
+            Certificate::Good => Self::Good,
+            Certificate::Expired => Self::Expired,
+            Certificate::WrongName => Self::WrongName,
+        }
+    }
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_writer(std::io::stderr)
+        .init();
+    let Command::Serve(serve) = Cli::parse().command;
+    serve.run().await
+}
+
+impl Serve {
+    async fn run(self) -> anyhow::Result<()> {
+        let seed = self.seed.unwrap_or_else(rand::random);
+        let ready_file = self.ready_file.clone();
+        let mock = self.builder(seed).await?.start().await?;
+        println!("{}", introduction(&mock));
+        if let Some(file) = &ready_file {
+            write_whole(file, &ready(&mock).to_string())?;
+        }
+        interrupted().await?;
+        mock.stop().await;
+        Ok(())
+    }
+
+    async fn builder(self, seed: u64) -> anyhow::Result<MockServerBuilder> {
+        let mut builder = MockServer::builder()
+            .listen(self.listen)
+            .file_system_id(self.file_system_id)
+            .region(self.region)
+            .server_certificate(self.server_certificate.into())
+            .seed(seed)
+            .read_only_credentials(self.read_only_key)
+            .link(LinkSettings {
+                rtt: Duration::from_millis(self.rtt),
+                bandwidth: self.bandwidth.map(|megabytes| megabytes * 1_000_000),
+                jitter: Duration::from_millis(self.jitter),
+                loss_stall: Duration::from_millis(self.loss_stall),
+            });
+        if let Some(address) = self.plain_listen {
+            builder = builder.plain_listen(address);
+        }
+        if let Some(dir) = self.state_dir {
+            builder = builder.state_dir(dir);
+        }
+        if let Some(to) = self.backend.forward {
+            let mut addresses = tokio::net::lookup_host(&to).await.with_context(|| format!("cannot resolve {to}"))?;
+            builder = builder.forward(addresses.next().with_context(|| format!("{to} has no address"))?);
+        }
+        Ok(builder)
+    }
+}
+
+fn introduction(mock: &MockHandle) -> String {
+    let mut lines = vec![format!("serving {} at {} (seed {})", mock.fs_id(), mock.addr(), mock.seed())];
+    if let Some(plain) = mock.plain_addr() {
+        lines.push(format!("serving NFSv4 without TLS at {plain}"));
+    }
+    lines.push(format!("CA file: {}", mock.ca_file().display()));
+    for (name, value) in mock.environment() {
+        lines.push(format!("export {name}={value}"));
+    }
+    lines.push(format!("s3files-fuse {}", mock.mount_arguments("FOLDER").join(" ")));
+    lines.join("\n")
+}
+
+/// What a test script needs.
+fn ready(mock: &MockHandle) -> serde_json::Value {
+    let environment: serde_json::Map<String, serde_json::Value> =
+        mock.environment().into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
+    serde_json::json!({
+        "pid": std::process::id(),
+        "address": mock.addr().to_string(),
+        "port": mock.addr().port(),
+        "plain_address": mock.plain_addr().map(|address| address.to_string()),
+        "plain_port": mock.plain_addr().map(|address| address.port()),
+        "file_system_id": mock.fs_id(),
+        "region": mock.region(),
+        "server_name": mock.server_name(),
+        "ca_file": mock.ca_file(),
+        "environment": environment,
+        "mount_arguments": mock.mount_arguments("FOLDER"),
+        "mount_command": mock.mount_command("FOLDER"),
+        "seed": mock.seed(),
+    })
+}
+
+/// Whoever waits for the file finds it complete or not at all. It holds the credentials, so nobody else may read it.
+fn write_whole(file: &Path, text: &str) -> anyhow::Result<()> {
+    let dir = match file.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    };
+    let mut whole =
+        tempfile::NamedTempFile::new_in(dir).with_context(|| format!("cannot write to {}", dir.display()))?;
+    whole.write_all(text.as_bytes())?;
+    whole.persist(file).with_context(|| format!("cannot write {}", file.display()))?;
+    Ok(())
+}
+
+#[cfg(unix)]
+async fn interrupted() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        pressed = tokio::signal::ctrl_c() => pressed,
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+#[cfg(not(unix))]
+async fn interrupted() -> std::io::Result<()> {
+    tokio::signal::ctrl_c().await
+}
