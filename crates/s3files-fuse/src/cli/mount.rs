@@ -1,0 +1,158 @@
+//! `mount TARGET FOLDER`
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::Args;
+use vfs::VfsOptions;
+
+use super::block_on;
+use super::source::SourceArgs;
+use crate::background::{self, Reporter};
+use crate::control;
+use crate::failure::Failure;
+use crate::folder;
+use crate::fuse::{self, MountOptions};
+use crate::logging::LogArgs;
+use crate::serve::Mounted;
+
+/// Show a file system as a folder.
+///
+/// Returns as soon as the folder is there; the program goes on in the background. `s3files-fuse umount FOLDER` ends it.
+#[derive(Debug, Clone, Args)]
+pub struct MountArgs {
+    #[command(flatten)]
+    source: SourceArgs,
+    /// The folder; it must exist and be empty.
+    #[arg(value_name = "FOLDER")]
+    folder: PathBuf,
+    /// Stay in the foreground; Ctrl-C unmounts.
+    #[arg(long, short = 'f')]
+    foreground: bool,
+    /// Let nothing be changed.
+    #[arg(long, short = 'r')]
+    read_only: bool,
+    /// Let other users of this machine use the folder.
+    #[arg(long, help_heading = "Who may do what")]
+    allow_other: bool,
+    /// Let this machine's kernel judge by mode, owner and group as well, not the server alone.
+    #[arg(long, help_heading = "Who may do what")]
+    default_permissions: bool,
+    /// Memory for file data that was read.
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256M", help_heading = "Memory")]
+    cache_size: u64,
+    /// Memory for data that was written and is not on the server yet; writers wait when it is full.
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "128M", help_heading = "Memory")]
+    dirty_limit: u64,
+    /// The volume's name in Finder; the folder's name if it is not given.
+    #[cfg(target_os = "macos")]
+    #[arg(long, value_name = "NAME")]
+    volname: Option<String>,
+    /// This process is the copy that goes to the background.
+    #[arg(long = background::OPTION, hide = true, conflicts_with = "foreground")]
+    background_copy: bool,
+}
+
+impl MountArgs {
+    /// Whom this process talks to.
+    pub fn reporter(&self) -> Reporter {
+        if self.background_copy { Reporter::Parent } else { Reporter::Terminal }
+    }
+
+    /// Carries it out.
+    pub fn run(self, log: &LogArgs) -> Result<(), Failure> {
+        if !self.foreground && !self.background_copy {
+            return self.start_in_background();
+        }
+        let folder = folder::for_mounting(&self.folder)?;
+        fuse::check_available()?;
+        let log_file = self.background_copy.then(|| control::file(&folder, "log")).transpose().map_err(|error| {
+            Failure::Other(format!("the log of the background process cannot be written: {error}"))
+        })?;
+        log.start(log_file.as_deref())?;
+        // While this process stands where the user stood, so that `--ca-file` may be relative.
+        block_on(async move {
+            let reporter = self.reporter();
+            let (source_name, vfs_options, options) =
+                (self.source.target.clone(), self.vfs_options(), self.mount_options(&folder));
+            let source = self.source.source().await?;
+            if self.background_copy {
+                background::leave_terminal()?;
+            }
+            let mounted = Mounted::start(source, folder.clone(), vfs_options, options).await?;
+            let sentence = format!("{source_name} is mounted on {}", folder.display());
+            if reporter.ready(&sentence).is_err() {
+                tracing::warn!("whoever asked for this mount is gone; unmounting");
+                return mounted.unmount().await;
+            }
+            mounted.until_end().await
+        })
+    }
+
+    fn start_in_background(&self) -> Result<(), Failure> {
+        // What can be refused at once is refused by this process.
+        let folder = folder::for_mounting(&self.folder)?;
+        fuse::check_available()?;
+        let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+        let sentence = background::start_copy(arguments.into_iter(), &folder)?;
+        // The mount stands, whether or not anybody reads this.
+        let _ = Reporter::Terminal.ready(&sentence);
+        Ok(())
+    }
+
+    fn vfs_options(&self) -> VfsOptions {
+        VfsOptions {
+            cache_size: self.cache_size,
+            dirty_limit: self.dirty_limit,
+            read_only: self.read_only,
+            ..VfsOptions::default()
+        }
+    }
+
+    #[cfg_attr(not(target_os = "macos"), allow(unused_variables))]
+    fn mount_options(&self, folder: &std::path::Path) -> MountOptions {
+        MountOptions {
+            source: self.source.target.clone(),
+            read_only: self.read_only,
+            allow_other: self.allow_other,
+            default_permissions: self.default_permissions,
+            #[cfg(target_os = "macos")]
+            volume_name: self
+                .volname
+                .clone()
+                .or_else(|| folder.file_name().map(|name| name.to_string_lossy().into_owned())),
+        }
+    }
+}
+
+/// Bytes, with K, M or G for powers of 1,024.
+fn size(text: &str) -> Result<u64, String> {
+    let (digits, shift) = match text.char_indices().last() {
+        Some((at, 'k' | 'K')) => (&text[..at], 10),
+        Some((at, 'm' | 'M')) => (&text[..at], 20),
+        Some((at, 'g' | 'G')) => (&text[..at], 30),
+        _ => (text, 0),
+    };
+    let number: u64 = digits.parse().map_err(|_| "write a number of bytes, or one with K, M or G".to_owned())?;
+    match number.checked_mul(1 << shift) {
+        Some(size) if size >= 1 << 20 => Ok(size),
+        Some(_) => Err("less than 1M is of no use".to_owned()),
+        None => Err("that is more than there is".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    #[test]
+    fn sizes_are_powers_of_1024_and_never_too_small() {
+        assert_eq!(size("256M").unwrap(), 256 << 20);
+        assert_eq!(size("2g").unwrap(), 2 << 30);
+        assert_eq!(size("2097152").unwrap(), 2 << 20);
+        for bad in ["", "M", "1.5G", "-1", "10K", "99999999999999G", "1T"] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+    }
+}

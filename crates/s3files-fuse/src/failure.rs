@@ -1,0 +1,240 @@
+//! What a person sees when something does not work: one sentence with cause and remedy, and an exit code for scripts.
+//!
+//! The codes are part of the interface (README.md lists them) and never change their meaning.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use mount_target::ConnectError;
+use nfs4_client::Nfs4Error;
+
+/// Why a command failed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Failure {
+    /// The mount target could not be reached or did not let us in.
+    #[error("{0}")]
+    Connect(Arc<ConnectError>),
+    /// The command line contradicts itself.
+    #[error("{0}")]
+    Usage(String),
+    /// This machine has no FUSE, or does not let us use it.
+    #[error("folders cannot be mounted here: {0}")]
+    NoFuse(String),
+    /// The folder is not one that can be mounted.
+    #[error("{} {why}", folder.display())]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// What is wrong with it, and what to do.
+        why: String,
+    },
+    /// The system does not let this user share a mount.
+    #[error(
+        "--allow-other is not allowed to this user; add the line `user_allow_other` to /etc/fuse.conf, or leave the \
+         option out"
+    )]
+    AllowOther,
+    /// The kernel refused the mount.
+    #[error("the folder {} could not be mounted: {detail}", folder.display())]
+    Mount {
+        /// The folder.
+        folder: PathBuf,
+        /// The system's words.
+        detail: String,
+    },
+    /// The server is no NFSv4.1 or 4.2 server.
+    #[error("{address} gives no NFSv4.2 session: {detail}")]
+    NoSession {
+        /// Host and port.
+        address: String,
+        /// What the server said.
+        detail: String,
+    },
+    /// The server let us in and then refused the root.
+    #[error(
+        "{address} denied access to {what} ({detail}); allow the action s3files:ClientMount for these credentials, and \
+         s3files:ClientRootAccess if the directory belongs to root"
+    )]
+    Denied {
+        /// Host and port.
+        address: String,
+        /// What was asked for.
+        what: String,
+        /// What the server said.
+        detail: String,
+    },
+    /// `--path` leads nowhere.
+    #[error("there is no directory {path} on {address} ({detail}); check --path")]
+    NoSuchRoot {
+        /// The path.
+        path: String,
+        /// Host and port.
+        address: String,
+        /// What the server said.
+        detail: String,
+    },
+    /// The server took too long.
+    #[error(
+        "{address} was reached but gave no file system within {seconds} s; it may be restarting, so try again in a minute"
+    )]
+    Slow {
+        /// Host and port.
+        address: String,
+        /// How long was waited.
+        seconds: u64,
+    },
+    /// There is nothing to unmount.
+    #[error("{} {why}", folder.display())]
+    NotMounted {
+        /// The folder.
+        folder: PathBuf,
+        /// What is there instead.
+        why: String,
+    },
+    /// Programs use the folder.
+    #[error("{} is in use{}; close what uses it (also a shell whose directory it is) and try again", folder.display(), by(holders))]
+    Busy {
+        /// The folder.
+        folder: PathBuf,
+        /// The programs that use it, as far as they can be seen.
+        holders: Vec<String>,
+    },
+    /// Data are lost.
+    #[error(
+        "{}; what was not written is lost, so copy these files again",
+        lost(files)
+    )]
+    Unwritten {
+        /// The files, each with the reason.
+        files: Vec<String>,
+    },
+    /// A path inside the file system.
+    #[error("{path}: {why}")]
+    Path {
+        /// As it was typed.
+        path: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// The program that was started in the background said something we know the code of.
+    #[error("{sentence}")]
+    Told {
+        /// Its sentence.
+        sentence: String,
+        /// Its exit code.
+        code: u8,
+    },
+    /// Anything else.
+    #[error("{0}")]
+    Other(String),
+}
+
+fn by(holders: &[String]) -> String {
+    if holders.is_empty() { String::new() } else { format!(" by {}", holders.join(", ")) }
+}
+
+fn lost(files: &[String]) -> String {
+    const SHOWN: usize = 20;
+    let shown = files.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    match files.len() {
+        1 => format!("1 file could not be written: {shown}"),
+        count if count <= SHOWN => format!("{count} files could not be written: {shown}"),
+        count => format!("{count} files could not be written: {shown} and {} more", count - SHOWN),
+    }
+}
+
+/// The command line is wrong (also clap's code for it).
+pub const USAGE: u8 = 2;
+
+impl Failure {
+    /// The exit code.
+    pub fn code(&self) -> u8 {
+        match self {
+            Self::Connect(error) => code_of(error),
+            Self::Usage(_) => USAGE,
+            Self::NoFuse(_) | Self::AllowOther => 3,
+            Self::Folder { .. } | Self::Mount { .. } => 4,
+            Self::Denied { .. } => 12,
+            Self::NoSession { .. } => 13,
+            Self::NotMounted { .. } => 14,
+            Self::Busy { .. } => 15,
+            Self::Unwritten { .. } => 16,
+            Self::Told { code, .. } => *code,
+            Self::NoSuchRoot { .. } | Self::Slow { .. } | Self::Path { .. } | Self::Other(_) => 1,
+        }
+    }
+
+    /// What the client's first words with the server came to.
+    pub fn from_client(error: nfs4_client::Error, address: &str, path: &str) -> Self {
+        use nfs4_client::Error;
+        let address = address.to_owned();
+        match error {
+            Error::Connect(error) => Self::Connect(error),
+            Error::NoSession(detail) => Self::NoSession { address, detail },
+            Error::Nfs { status: Nfs4Error::Access | Nfs4Error::Perm | Nfs4Error::Wrongsec, .. } => Self::Denied {
+                address,
+                what: if path.is_empty() { "the file system".to_owned() } else { path.to_owned() },
+                detail: error.to_string(),
+            },
+            Error::Nfs { op: "LOOKUP", .. } if !path.is_empty() => {
+                Self::NoSuchRoot { path: path.to_owned(), address, detail: error.to_string() }
+            }
+            Error::Nfs { status: Nfs4Error::MinorVersMismatch, .. } => {
+                Self::NoSession { address, detail: error.to_string() }
+            }
+            other => Self::Other(format!("{address} cannot be used: {other}")),
+        }
+    }
+}
+
+impl From<ConnectError> for Failure {
+    fn from(error: ConnectError) -> Self {
+        Self::Connect(Arc::new(error))
+    }
+}
+
+fn code_of(error: &ConnectError) -> u8 {
+    match error {
+        ConnectError::BadTarget { .. } => USAGE,
+        ConnectError::NoCredentials { .. }
+        | ConnectError::UnknownProfile { .. }
+        | ConnectError::CredentialsExpired { .. }
+        | ConnectError::CredentialsFailed { .. } => 5,
+        ConnectError::NameNotResolved { .. } => 6,
+        ConnectError::PortClosed { .. } | ConnectError::ConnectTimeout { .. } | ConnectError::Unreachable { .. } => 7,
+        ConnectError::NotTls { .. } | ConnectError::TlsFailed { .. } => 8,
+        ConnectError::ServerNameMismatch { .. } => 9,
+        ConnectError::UntrustedIssuer { .. } | ConnectError::CaFile { .. } => 10,
+        ConnectError::ClockSkew { .. } => 11,
+        ConnectError::AccessDenied { .. } => 12,
+        _ => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    #[test]
+    fn every_sentence_is_one_line() {
+        let failures = [
+            Failure::AllowOther,
+            Failure::Unwritten { files: (0..50).map(|i| format!("file{i} (ENOSPC)")).collect() },
+            Failure::Busy { folder: "/x".into(), holders: vec!["bash (12)".to_owned()] },
+            Failure::NoSession { address: "h:1".to_owned(), detail: "it speaks 4.0 only".to_owned() },
+            Failure::Denied { address: "h:1".to_owned(), what: "/a".to_owned(), detail: "no".to_owned() },
+        ];
+        for failure in failures {
+            let text = failure.to_string();
+            assert!(!text.contains('\n') && !text.contains("  ") && text.len() < 600, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_was_lost_is_named_but_not_without_end() {
+        let text = Failure::Unwritten { files: (0..50).map(|i| format!("file{i}")).collect() }.to_string();
+        assert!(text.contains("50 files") && text.contains("file19") && text.contains("30 more"), "{text}");
+        assert!(!text.contains("file20,"), "{text}");
+    }
+}

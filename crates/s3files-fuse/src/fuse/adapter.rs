@@ -1,0 +1,549 @@
+//! One method for each request of the kernel: parse, hand to a task, answer from there.
+//!
+//! What the protocol has no use for (xattrs, locks and holes come later) is answered ENOSYS once; the kernel then does
+//! without and does not ask again.
+
+use std::ffi::OsStr;
+use std::future::Future;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use fuser::{
+    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, Generation, INodeNo, InitFlags,
+    IoctlFlags, KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier, RenameFlags, ReplyAttr,
+    ReplyBmap, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl,
+    ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+};
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+use vfs::{Cred, DirItem, Fh, Looked, SetAttr, Vfs};
+
+use super::caller::{Caller, Groups};
+use super::{convert, reply};
+
+/// Most bytes of one READ or WRITE: as much as one READ or WRITE of the session carries.
+const MAX_IO: u32 = 1 << 20;
+/// Requests that the kernel may have under way on its own account (read-ahead, write-back, direct I/O).
+const MAX_BACKGROUND: u16 = 128;
+/// Requests under way at once. A program waits for its own, so there are rarely more than programs.
+const MAX_IN_FLIGHT: usize = 1024;
+/// About as many bytes of a listing as the kernel takes at once; what does not fit it asks for again.
+const LISTING_BYTES: usize = 64 << 10;
+/// Unit in which `statfs` counts.
+const STATFS_BLOCK: u32 = 4096;
+
+/// Answers the kernel's requests through a [`Vfs`].
+#[derive(Debug)]
+pub struct Adapter {
+    work: Worker,
+}
+
+/// Runs requests.
+#[derive(Debug, Clone)]
+struct Worker {
+    vfs: Vfs,
+    groups: Arc<Groups>,
+    runtime: Handle,
+    tasks: TaskTracker,
+    in_flight: Arc<Semaphore>,
+}
+
+impl Adapter {
+    /// Runs its tasks on `runtime`, and counts them in `tasks` so that the end can wait for them.
+    pub fn new(vfs: Vfs, runtime: Handle, tasks: TaskTracker) -> Self {
+        let in_flight = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
+        Self { work: Worker { vfs, groups: Arc::default(), runtime, tasks, in_flight } }
+    }
+
+    /// Does `work` with the identity of who asks, in a task of its own.
+    fn start<F>(&self, request: &Request, work: impl FnOnce(Vfs, Cred) -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let Worker { vfs, groups, runtime, tasks, in_flight } = self.work.clone();
+        let permit = match Arc::clone(&in_flight).try_acquire_owned() {
+            Ok(permit) => Some(permit),
+            // Whoever is under way needs the network only, not this thread: waiting here cannot last for ever.
+            Err(_) => runtime.block_on(in_flight.acquire_owned()).ok(),
+        };
+        let caller = Caller::from(request);
+        tasks.spawn_on(
+            async move {
+                let cred = groups.identify(caller);
+                work(vfs, cred).await;
+                drop(permit);
+            },
+            &runtime,
+        );
+    }
+}
+
+fn bytes(name: &OsStr) -> Bytes {
+    Bytes::copy_from_slice(name.as_bytes())
+}
+
+fn fh(handle: FileHandle) -> Fh {
+    Fh(handle.0)
+}
+
+impl Filesystem for Adapter {
+    fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        let wanted = [
+            InitFlags::FUSE_ASYNC_READ,
+            InitFlags::FUSE_ATOMIC_O_TRUNC,
+            InitFlags::FUSE_DO_READDIRPLUS,
+            InitFlags::FUSE_READDIRPLUS_AUTO,
+            InitFlags::FUSE_PARALLEL_DIROPS,
+            InitFlags::FUSE_ASYNC_DIO,
+            InitFlags::FUSE_CACHE_SYMLINKS,
+        ];
+        for capability in wanted {
+            // macOS uses some of these bits for other things.
+            if cfg!(target_os = "linux") && config.add_capabilities(capability).is_err() {
+                tracing::debug!(?capability, "the kernel does not offer this");
+            }
+        }
+        // Each setter answers with the nearest value that it would take.
+        if let Err(nearest) = config.set_max_write(MAX_IO) {
+            let _ = config.set_max_write(nearest);
+        }
+        if let Err(nearest) = config.set_max_readahead(MAX_IO) {
+            let _ = config.set_max_readahead(nearest);
+        }
+        let _ = config.set_max_background(MAX_BACKGROUND);
+        Ok(())
+    }
+
+    fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let name = bytes(name);
+        self.start(request, move |vfs, cred| async move {
+            reply::looked(reply, vfs.lookup(&cred, parent.0, &name).await);
+        });
+    }
+
+    fn forget(&self, _request: &Request, ino: INodeNo, nlookup: u64) {
+        self.work.vfs.forget(ino.0, nlookup);
+    }
+
+    fn getattr(&self, request: &Request, ino: INodeNo, handle: Option<FileHandle>, reply: ReplyAttr) {
+        self.start(request, move |vfs, cred| async move {
+            reply::attr(reply, vfs.getattr(&cred, ino.0, handle.map(fh)).await);
+        });
+    }
+
+    fn setattr(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        handle: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let set = SetAttr {
+            mode: mode.map(|mode| mode & 0o7777),
+            uid,
+            gid,
+            size,
+            atime: atime.map(convert::time_set),
+            mtime: mtime.map(convert::time_set),
+        };
+        self.start(request, move |vfs, cred| async move {
+            let handle = handle.map(fh);
+            let result = if set.is_empty() {
+                vfs.getattr(&cred, ino.0, handle).await
+            } else {
+                vfs.setattr(&cred, ino.0, handle, set).await
+            };
+            reply::attr(reply, result);
+        });
+    }
+
+    fn readlink(&self, request: &Request, ino: INodeNo, reply: ReplyData) {
+        self.start(request, move |vfs, cred| async move {
+            reply::target(reply, vfs.readlink(&cred, ino.0).await);
+        });
+    }
+
+    fn mknod(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        let Some(kind) = convert::node_kind(mode, rdev) else {
+            return reply.error(Errno::EINVAL);
+        };
+        let name = bytes(name);
+        self.start(request, move |vfs, cred| async move {
+            reply::entry(reply, vfs.mknod(&cred, parent.0, &name, kind, mode & 0o7777).await);
+        });
+    }
+
+    fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
+        let name = bytes(name);
+        self.start(request, move |vfs, cred| async move {
+            reply::entry(reply, vfs.mkdir(&cred, parent.0, &name, mode & 0o7777).await);
+        });
+    }
+
+    fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let name = bytes(name);
+        self.start(request, move |vfs, cred| async move {
+            reply::empty(reply, vfs.unlink(&cred, parent.0, &name).await);
+        });
+    }
+
+    fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let name = bytes(name);
+        self.start(request, move |vfs, cred| async move {
+            reply::empty(reply, vfs.rmdir(&cred, parent.0, &name).await);
+        });
+    }
+
+    fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
+        let (name, target) = (bytes(name), bytes(target.as_os_str()));
+        self.start(request, move |vfs, cred| async move {
+            reply::entry(reply, vfs.symlink(&cred, parent.0, &name, &target).await);
+        });
+    }
+
+    fn rename(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        newparent: INodeNo,
+        newname: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        let Some(flags) = convert::rename_flags(flags) else {
+            return reply.error(Errno::EINVAL);
+        };
+        let (name, newname) = (bytes(name), bytes(newname));
+        self.start(request, move |vfs, cred| async move {
+            reply::empty(reply, vfs.rename(&cred, parent.0, &name, newparent.0, &newname, flags).await);
+        });
+    }
+
+    fn link(&self, request: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
+        let newname = bytes(newname);
+        self.start(request, move |vfs, cred| async move {
+            reply::entry(reply, vfs.link(&cred, ino.0, newparent.0, &newname).await);
+        });
+    }
+
+    fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let flags = convert::open_flags(flags.0);
+        self.start(request, move |vfs, cred| async move {
+            reply::opened(reply, vfs.open(&cred, ino.0, flags).await);
+        });
+    }
+
+    fn read(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        self.start(request, move |vfs, cred| async move {
+            reply::data(reply, vfs.read(&cred, ino.0, fh(handle), offset, size).await);
+        });
+    }
+
+    fn write(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        data: &[u8],
+        _write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let data = Bytes::copy_from_slice(data);
+        self.start(request, move |vfs, cred| async move {
+            reply::written(reply, vfs.write(&cred, ino.0, fh(handle), offset, data).await);
+        });
+    }
+
+    fn flush(&self, request: &Request, ino: INodeNo, handle: FileHandle, _lock_owner: LockOwner, reply: ReplyEmpty) {
+        self.start(request, move |vfs, cred| async move {
+            reply::empty(reply, vfs.flush(&cred, ino.0, fh(handle)).await);
+        });
+    }
+
+    fn release(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        handle: FileHandle,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.start(request, move |vfs, cred| async move {
+            reply::empty(reply, vfs.release(&cred, ino.0, fh(handle)).await);
+        });
+    }
+
+    fn fsync(&self, request: &Request, ino: INodeNo, handle: FileHandle, datasync: bool, reply: ReplyEmpty) {
+        self.start(request, move |vfs, cred| async move {
+            reply::empty(reply, vfs.fsync(&cred, ino.0, fh(handle), datasync).await);
+        });
+    }
+
+    fn opendir(&self, request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        self.start(request, move |vfs, cred| async move {
+            reply::opened_directory(reply, vfs.opendir(&cred, ino.0).await);
+        });
+    }
+
+    fn readdir(&self, request: &Request, ino: INodeNo, handle: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        self.start(request, move |vfs, cred| async move {
+            match vfs.readdir(&cred, ino.0, fh(handle), offset, false, LISTING_BYTES).await {
+                Ok(items) => {
+                    for item in items {
+                        let (kind, name) = (convert::file_type(item.kind), OsStr::from_bytes(&item.name));
+                        if reply.add(INodeNo(item.ino), item.offset, kind, name) {
+                            break;
+                        }
+                    }
+                    reply.ok();
+                }
+                Err(error) => reply.error(reply::errno(&error)),
+            }
+        });
+    }
+
+    fn readdirplus(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
+        self.start(request, move |vfs, cred| async move {
+            match vfs.readdir(&cred, ino.0, fh(handle), offset, true, LISTING_BYTES).await {
+                Ok(items) => {
+                    for item in items {
+                        if add_plus(&vfs, &cred, ino.0, &item, &mut reply).await {
+                            break;
+                        }
+                    }
+                    reply.ok();
+                }
+                Err(error) => reply.error(reply::errno(&error)),
+            }
+        });
+    }
+
+    fn releasedir(&self, request: &Request, ino: INodeNo, handle: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {
+        self.start(request, move |vfs, cred| async move {
+            reply::empty(reply, vfs.releasedir(&cred, ino.0, fh(handle)).await);
+        });
+    }
+
+    fn fsyncdir(&self, request: &Request, ino: INodeNo, handle: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        self.start(request, move |vfs, cred| async move {
+            reply::empty(reply, vfs.fsyncdir(&cred, ino.0, fh(handle)).await);
+        });
+    }
+
+    fn statfs(&self, _request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+        let stat = self.work.vfs.statfs();
+        let blocks = |bytes: u64| bytes / u64::from(STATFS_BLOCK);
+        reply.statfs(
+            blocks(stat.total_bytes),
+            blocks(stat.free_bytes),
+            blocks(stat.available_bytes),
+            stat.total_files,
+            stat.free_files,
+            STATFS_BLOCK,
+            stat.max_name,
+            STATFS_BLOCK,
+        );
+    }
+
+    fn access(&self, request: &Request, ino: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
+        let mask = mask.bits() as u32;
+        self.start(request, move |vfs, cred| async move {
+            reply::empty(reply, vfs.access(&cred, ino.0, mask).await);
+        });
+    }
+
+    fn create(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
+        let (name, flags) = (bytes(name), convert::open_flags(flags));
+        self.start(request, move |vfs, cred| async move {
+            reply::created(reply, vfs.create(&cred, parent.0, &name, mode & 0o7777, flags).await);
+        });
+    }
+
+    fn setxattr(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _name: &OsStr,
+        _value: &[u8],
+        _flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn getxattr(&self, _request: &Request, _ino: INodeNo, _name: &OsStr, _size: u32, reply: ReplyXattr) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn listxattr(&self, _request: &Request, _ino: INodeNo, _size: u32, reply: ReplyXattr) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn removexattr(&self, _request: &Request, _ino: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn bmap(&self, _request: &Request, _ino: INodeNo, _blocksize: u32, _index: u64, reply: ReplyBmap) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn ioctl(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _handle: FileHandle,
+        _flags: IoctlFlags,
+        _command: u32,
+        _data: &[u8],
+        _out_size: u32,
+        reply: ReplyIoctl,
+    ) {
+        reply.error(Errno::ENOTTY);
+    }
+
+    fn poll(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _handle: FileHandle,
+        _notifier: PollNotifier,
+        _events: PollEvents,
+        _flags: PollFlags,
+        reply: ReplyPoll,
+    ) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn fallocate(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _handle: FileHandle,
+        _offset: u64,
+        _length: u64,
+        _mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn lseek(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _handle: FileHandle,
+        _offset: i64,
+        _whence: i32,
+        reply: ReplyLseek,
+    ) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn copy_file_range(
+        &self,
+        _request: &Request,
+        _ino_in: INodeNo,
+        _handle_in: FileHandle,
+        _offset_in: u64,
+        _ino_out: INodeNo,
+        _handle_out: FileHandle,
+        _offset_out: u64,
+        _length: u64,
+        _flags: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        reply.error(Errno::ENOSYS);
+    }
+}
+
+/// Adds an entry with its attributes; true when it did not fit.
+///
+/// An entry that the kernel takes counts as a lookup, and must be counted before the answer leaves: the kernel may
+/// forget it right after. "." and ".." it never counts.
+async fn add_plus(vfs: &Vfs, cred: &Cred, parent: u64, item: &DirItem, reply: &mut ReplyDirectoryPlus) -> bool {
+    let name = OsStr::from_bytes(&item.name);
+    let is_dot = matches!(&*item.name, b"." | b"..");
+    if let Some(entry) = &item.entry {
+        let (ttl, attr) = (reply::single_ttl(entry), convert::file_attr(&entry.attr));
+        let full = reply.add(INodeNo(item.ino), item.offset, name, &ttl, &attr, Generation(entry.generation));
+        if !full && !is_dot {
+            vfs.accepted(item);
+        }
+        return full;
+    }
+    let mut attr = convert::no_file();
+    attr.kind = convert::file_type(item.kind);
+    if is_dot {
+        attr.ino = INodeNo(item.ino);
+        return reply.add(attr.ino, item.offset, name, &std::time::Duration::ZERO, &attr, Generation(0));
+    }
+    // The server did not say what this is. Asking costs a round trip, but an entry without a number is one that the C
+    // library does not show.
+    let Ok(Looked::Found(entry)) = vfs.lookup(cred, parent, &item.name).await else {
+        return reply.add(INodeNo(0), item.offset, name, &std::time::Duration::ZERO, &attr, Generation(0));
+    };
+    let (ttl, attr) = (reply::single_ttl(&entry), convert::file_attr(&entry.attr));
+    let full = reply.add(INodeNo(item.ino), item.offset, name, &ttl, &attr, Generation(entry.generation));
+    if full {
+        vfs.forget(entry.attr.ino, 1);
+    }
+    full
+}

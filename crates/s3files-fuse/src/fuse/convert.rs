@@ -1,0 +1,240 @@
+//! Words of FUSE into words of `vfs`, and back.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use fuser::{FileAttr, FileType, FopenFlags, INodeNo, TimeOrNow};
+use nix::fcntl::OFlag;
+use nix::sys::stat::SFlag;
+use vfs::{Attr, Errno, FileKind, NodeKind, OpenFlags, Opened, RenameFlags, TimeSet, Timestamp};
+
+/// What programs are told to read and write at a time (`st_blksize`).
+const BLOCK_SIZE: u32 = 256 << 10;
+
+/// The platform's number for an error.
+pub fn errno(errno: Errno) -> fuser::Errno {
+    use nix::errno::Errno as E;
+    let number = match errno {
+        Errno::Perm => E::EPERM,
+        Errno::NoEnt => E::ENOENT,
+        Errno::Io => E::EIO,
+        Errno::Nxio => E::ENXIO,
+        Errno::Access => E::EACCES,
+        Errno::Exist => E::EEXIST,
+        Errno::Xdev => E::EXDEV,
+        Errno::NotDir => E::ENOTDIR,
+        Errno::IsDir => E::EISDIR,
+        Errno::Inval => E::EINVAL,
+        Errno::FBig => E::EFBIG,
+        Errno::NoSpc => E::ENOSPC,
+        Errno::RoFs => E::EROFS,
+        Errno::MLink => E::EMLINK,
+        Errno::NameTooLong => E::ENAMETOOLONG,
+        Errno::NotEmpty => E::ENOTEMPTY,
+        Errno::Dquot => E::EDQUOT,
+        Errno::Stale => E::ESTALE,
+        Errno::NotSup => E::EOPNOTSUPP,
+        Errno::Again => E::EAGAIN,
+        Errno::NoLck => E::ENOLCK,
+        Errno::DeadLk => E::EDEADLK,
+        Errno::Busy => E::EBUSY,
+        Errno::NoData => return fuser::Errno::NO_XATTR,
+        Errno::TooBig => E::E2BIG,
+        Errno::Range => E::ERANGE,
+        Errno::Loop => E::ELOOP,
+        Errno::TimedOut => E::ETIMEDOUT,
+        Errno::BadF => E::EBADF,
+        Errno::NoSys => E::ENOSYS,
+        Errno::Intr => E::EINTR,
+    };
+    fuser::Errno::from_i32(number as i32)
+}
+
+pub fn file_type(kind: FileKind) -> FileType {
+    match kind {
+        FileKind::Regular => FileType::RegularFile,
+        FileKind::Directory => FileType::Directory,
+        FileKind::Symlink => FileType::Symlink,
+        FileKind::Fifo => FileType::NamedPipe,
+        FileKind::Socket => FileType::Socket,
+        FileKind::CharDevice => FileType::CharDevice,
+        FileKind::BlockDevice => FileType::BlockDevice,
+    }
+}
+
+pub fn file_attr(attr: &Attr) -> FileAttr {
+    FileAttr {
+        ino: INodeNo(attr.ino),
+        size: attr.size,
+        blocks: attr.space_used.div_ceil(512),
+        atime: attr.atime.to_system_time(),
+        mtime: attr.mtime.to_system_time(),
+        ctime: attr.ctime.to_system_time(),
+        crtime: attr.ctime.to_system_time(),
+        kind: file_type(attr.kind),
+        perm: (attr.mode & 0o7777) as u16,
+        nlink: attr.nlink,
+        uid: attr.uid,
+        gid: attr.gid,
+        rdev: device_number(attr.rdev),
+        blksize: BLOCK_SIZE,
+        flags: 0,
+    }
+}
+
+/// Stands for "there is no such file" in an entry: inode number 0 and nothing else that counts.
+pub fn no_file() -> FileAttr {
+    FileAttr {
+        ino: INodeNo(0),
+        size: 0,
+        blocks: 0,
+        atime: UNIX_EPOCH,
+        mtime: UNIX_EPOCH,
+        ctime: UNIX_EPOCH,
+        crtime: UNIX_EPOCH,
+        kind: FileType::RegularFile,
+        perm: 0,
+        nlink: 0,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        blksize: BLOCK_SIZE,
+        flags: 0,
+    }
+}
+
+/// Major and minor number in the 32 bits of the FUSE protocol (the kernel's `new_encode_dev`).
+fn device_number((major, minor): (u32, u32)) -> u32 {
+    (minor & 0xff) | ((major & 0xfff) << 8) | ((minor & !0xff) << 12)
+}
+
+fn device_of(number: u32) -> (u32, u32) {
+    ((number & 0xf_ff00) >> 8, (number & 0xff) | ((number >> 12) & 0xf_ff00))
+}
+
+/// What `mknod` is asked to make; `None` for what cannot be made that way.
+pub fn node_kind(mode: u32, rdev: u32) -> Option<NodeKind> {
+    let (major, minor) = device_of(rdev);
+    let kind = SFlag::from_bits_truncate(mode) & SFlag::S_IFMT;
+    match kind {
+        SFlag::S_IFREG => Some(NodeKind::Regular),
+        SFlag::S_IFIFO => Some(NodeKind::Fifo),
+        SFlag::S_IFSOCK => Some(NodeKind::Socket),
+        SFlag::S_IFCHR => Some(NodeKind::CharDevice { major, minor }),
+        SFlag::S_IFBLK => Some(NodeKind::BlockDevice { major, minor }),
+        _ => None,
+    }
+}
+
+pub fn open_flags(flags: i32) -> OpenFlags {
+    let flags = OFlag::from_bits_retain(flags);
+    let access = flags & OFlag::O_ACCMODE;
+    OpenFlags {
+        read: access == OFlag::O_RDONLY || access == OFlag::O_RDWR,
+        write: access == OFlag::O_WRONLY || access == OFlag::O_RDWR,
+        append: flags.contains(OFlag::O_APPEND),
+        truncate: flags.contains(OFlag::O_TRUNC),
+        exclusive: flags.contains(OFlag::O_EXCL),
+        sync: flags.intersects(OFlag::O_SYNC | OFlag::O_DSYNC),
+        direct: is_direct(flags),
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn is_direct(flags: OFlag) -> bool {
+    flags.contains(OFlag::O_DIRECT)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_direct(_flags: OFlag) -> bool {
+    false
+}
+
+pub fn opened_flags(opened: Opened) -> FopenFlags {
+    let mut flags = FopenFlags::empty();
+    flags.set(FopenFlags::FOPEN_KEEP_CACHE, opened.keep_cache);
+    flags.set(FopenFlags::FOPEN_DIRECT_IO, opened.direct_io);
+    flags
+}
+
+/// `None` when a flag is set that no protocol can carry out.
+#[cfg(target_os = "linux")]
+pub fn rename_flags(flags: fuser::RenameFlags) -> Option<RenameFlags> {
+    use fuser::RenameFlags as Known;
+    let known = Known::RENAME_NOREPLACE | Known::RENAME_EXCHANGE;
+    known.contains(flags).then(|| RenameFlags {
+        no_replace: flags.contains(Known::RENAME_NOREPLACE),
+        exchange: flags.contains(Known::RENAME_EXCHANGE),
+    })
+}
+
+#[cfg(not(target_os = "linux"))]
+pub fn rename_flags(flags: fuser::RenameFlags) -> Option<RenameFlags> {
+    flags.is_empty().then(RenameFlags::default)
+}
+
+pub fn time_set(time: TimeOrNow) -> TimeSet {
+    match time {
+        TimeOrNow::Now => TimeSet::Now,
+        TimeOrNow::SpecificTime(time) => TimeSet::At(timestamp(time)),
+    }
+}
+
+/// fuser 0.18 takes the nanoseconds of a time before 1970 in the wrong direction; this takes them back.
+fn timestamp(time: SystemTime) -> Timestamp {
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(_) => Timestamp::from_system_time(time),
+        Err(before) => {
+            let before = before.duration();
+            let seconds = i64::try_from(before.as_secs()).unwrap_or(i64::MAX);
+            Timestamp { seconds: -seconds, nanos: before.subsec_nanos() }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn device_numbers_survive_the_way_to_the_kernel() {
+        for device in [(0, 0), (8, 1), (259, 3), (0xfff, 0xf_ffff), (1, 256)] {
+            assert_eq!(device_of(device_number(device)), device);
+        }
+        assert_eq!(device_number((8, 1)), 0x801);
+    }
+
+    #[test]
+    fn open_flags_are_taken_apart() {
+        let flags = open_flags((OFlag::O_RDWR | OFlag::O_APPEND | OFlag::O_DSYNC).bits());
+        assert!(flags.read && flags.write && flags.append && flags.sync && !flags.truncate && !flags.exclusive);
+        let flags = open_flags((OFlag::O_WRONLY | OFlag::O_TRUNC | OFlag::O_EXCL).bits());
+        assert!(!flags.read && flags.write && flags.truncate && flags.exclusive && !flags.sync);
+        assert!(open_flags(OFlag::O_RDONLY.bits()).read);
+    }
+
+    #[test]
+    fn a_directory_or_a_link_is_not_made_by_mknod() {
+        assert_eq!(node_kind(SFlag::S_IFREG.bits() | 0o644, 0), Some(NodeKind::Regular));
+        assert_eq!(node_kind(SFlag::S_IFBLK.bits(), 0x801), Some(NodeKind::BlockDevice { major: 8, minor: 1 }));
+        assert_eq!(node_kind(SFlag::S_IFDIR.bits(), 0), None);
+        assert_eq!(node_kind(SFlag::S_IFLNK.bits(), 0), None);
+    }
+
+    #[test]
+    fn a_time_before_1970_arrives_as_the_program_gave_it() {
+        // The program says -1.25 s, that is second -2 and 750 ms forward; fuser makes 2.75 s before 1970 of it.
+        let time = timestamp(UNIX_EPOCH - Duration::new(2, 750_000_000));
+        assert_eq!(time, Timestamp { seconds: -2, nanos: 750_000_000 });
+        assert_eq!(timestamp(UNIX_EPOCH + Duration::new(2, 5)), Timestamp { seconds: 2, nanos: 5 });
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_whiteout_is_not_silently_a_rename() {
+        assert_eq!(rename_flags(fuser::RenameFlags::RENAME_WHITEOUT), None);
+        assert_eq!(rename_flags(fuser::RenameFlags::empty()), Some(RenameFlags::default()));
+        assert!(rename_flags(fuser::RenameFlags::RENAME_NOREPLACE).unwrap().no_replace);
+    }
+}

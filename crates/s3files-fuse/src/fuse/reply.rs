@@ -1,0 +1,122 @@
+//! Results of `vfs` as answers to the kernel.
+//!
+//! An answer that is never given leaves a program hanging for ever; fuser answers EIO for one that is dropped.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use fuser::{
+    FileHandle, FopenFlags, Generation, ReplyAttr, ReplyCreate, ReplyData, ReplyEmpty, ReplyEntry, ReplyOpen,
+    ReplyWrite,
+};
+use vfs::{Attr, Entry, Fh, Looked, Opened, Result};
+
+use super::convert;
+
+/// The number of an error, noted where somebody may look for it.
+pub fn errno(error: &vfs::Error) -> fuser::Errno {
+    tracing::debug!(%error, "refused");
+    convert::errno(error.errno())
+}
+
+pub fn looked(reply: ReplyEntry, result: Result<Looked>) {
+    match result {
+        Ok(Looked::Found(found)) => entry(reply, Ok(found)),
+        Ok(Looked::Missing { ttl }) if ttl.is_zero() => reply.error(fuser::Errno::ENOENT),
+        Ok(Looked::Missing { ttl }) => missing(reply, ttl),
+        Err(error) => reply.error(errno(&error)),
+    }
+}
+
+/// Linux remembers a missing name when it is told for how long; macOS takes no such answer.
+fn missing(reply: ReplyEntry, ttl: Duration) {
+    if cfg!(target_os = "linux") {
+        reply.entry_with_ttls(&ttl, &ttl, &convert::no_file(), Generation(0));
+    } else {
+        reply.error(fuser::Errno::ENOENT);
+    }
+}
+
+pub fn entry(reply: ReplyEntry, result: Result<Entry>) {
+    match result {
+        Ok(entry) => reply.entry_with_ttls(
+            &entry.attr_ttl,
+            &entry.entry_ttl,
+            &convert::file_attr(&entry.attr),
+            Generation(entry.generation),
+        ),
+        Err(error) => reply.error(errno(&error)),
+    }
+}
+
+pub fn attr(reply: ReplyAttr, result: Result<(Attr, Duration)>) {
+    match result {
+        Ok((attr, ttl)) => reply.attr(&ttl, &convert::file_attr(&attr)),
+        Err(error) => reply.error(errno(&error)),
+    }
+}
+
+pub fn empty(reply: ReplyEmpty, result: Result<()>) {
+    match result {
+        Ok(()) => reply.ok(),
+        Err(error) => reply.error(errno(&error)),
+    }
+}
+
+pub fn opened(reply: ReplyOpen, result: Result<Opened>) {
+    match result {
+        Ok(opened) => reply.opened(FileHandle(opened.fh.0), convert::opened_flags(opened)),
+        Err(error) => reply.error(errno(&error)),
+    }
+}
+
+pub fn opened_directory(reply: ReplyOpen, result: Result<Fh>) {
+    match result {
+        Ok(fh) => reply.opened(FileHandle(fh.0), FopenFlags::empty()),
+        Err(error) => reply.error(errno(&error)),
+    }
+}
+
+pub fn created(reply: ReplyCreate, result: Result<(Entry, Opened)>) {
+    match result {
+        Ok((entry, opened)) => reply.created(
+            &single_ttl(&entry),
+            &convert::file_attr(&entry.attr),
+            Generation(entry.generation),
+            FileHandle(opened.fh.0),
+            convert::opened_flags(opened),
+        ),
+        Err(error) => reply.error(errno(&error)),
+    }
+}
+
+/// Some answers have room for one time only; the shorter is right for both.
+pub fn single_ttl(entry: &Entry) -> Duration {
+    entry.entry_ttl.min(entry.attr_ttl)
+}
+
+pub fn data(reply: ReplyData, result: Result<Vec<Bytes>>) {
+    match result {
+        // fuser takes one slice: pieces are joined, and one piece goes out as it is.
+        Ok(pieces) => match pieces.as_slice() {
+            [] => reply.data(&[]),
+            [piece] => reply.data(piece),
+            pieces => reply.data(&pieces.concat()),
+        },
+        Err(error) => reply.error(errno(&error)),
+    }
+}
+
+pub fn target(reply: ReplyData, result: Result<Bytes>) {
+    match result {
+        Ok(target) => reply.data(&target),
+        Err(error) => reply.error(errno(&error)),
+    }
+}
+
+pub fn written(reply: ReplyWrite, result: Result<u32>) {
+    match result {
+        Ok(size) => reply.written(size),
+        Err(error) => reply.error(errno(&error)),
+    }
+}

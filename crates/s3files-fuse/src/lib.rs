@@ -1,0 +1,22 @@
+//! `s3files-fuse`: an Amazon S3 Files file system as a folder.
+//!
+//! This crate is what a person sees: the command line ([`cli`]), the mount from its first connection to its last byte
+//! ([`serve`]), and the adapter between the kernel and `vfs` ([`fuse`]). What a file system means is in `vfs`, what
+//! NFSv4 means in `nfs4-client`, how a mount target is reached in `mount-target`.
+
+mod background;
+mod cli;
+mod control;
+mod failure;
+mod folder;
+mod fuse;
+mod logging;
+mod serve;
+mod walk;
+
+use std::process::ExitCode;
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    cli::run()
+}

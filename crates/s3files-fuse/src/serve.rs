@@ -1,0 +1,263 @@
+//! A mount from its first connection to its last byte: connect, mount, wait for an end, write back, end the session.
+//!
+//! Whatever ends it (`umount`, a signal, the system's own unmount command), the order is the same: the folder first, so
+//! that no program can write any more, then everything dirty, then the session.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nfs4_client::{Client, ClientOptions, Dial};
+use tokio::runtime::Handle;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+use vfs::{Unwritten, Vfs, VfsOptions};
+
+use crate::control::{Answer, Ask, Asked, Control};
+use crate::failure::Failure;
+use crate::folder;
+use crate::fuse::{self, MountOptions, Session};
+
+/// How long connecting may take in all: credentials, DNS, TCP, TLS, bind and the session, each with its own limit.
+const CONNECT_LIMIT: Duration = Duration::from_secs(60);
+/// How long programs that still use the folder may go on after a signal.
+const GRACE: Duration = Duration::from_secs(10);
+/// How long the answer to `umount` may take to be read before the process ends.
+const LAST_WORD: Duration = Duration::from_secs(5);
+
+/// Where a file system comes from.
+#[derive(Clone)]
+pub struct Source {
+    /// Makes connections.
+    pub dial: Arc<dyn Dial>,
+    /// How to be a client.
+    pub client: ClientOptions,
+    /// Host and port, for messages.
+    pub address: String,
+}
+
+impl Source {
+    /// Makes the session and a file system over it.
+    pub async fn connect(self, options: VfsOptions) -> Result<(Vfs, Client), Failure> {
+        let Self { dial, client, address } = self;
+        let path = client.root.iter().map(|name| format!("/{}", String::from_utf8_lossy(name))).collect::<String>();
+        let connecting = Client::connect(dial, client);
+        let client = tokio::time::timeout(CONNECT_LIMIT, connecting)
+            .await
+            .map_err(|_| Failure::Slow { address: address.clone(), seconds: CONNECT_LIMIT.as_secs() })?
+            .map_err(|error| Failure::from_client(error, &address, &path))?;
+        Ok((Vfs::new(client.clone(), options), client))
+    }
+}
+
+/// A mounted file system.
+#[derive(Debug)]
+pub struct Mounted {
+    vfs: Vfs,
+    client: Client,
+    session: Session,
+    control: Control,
+    signals: Signals,
+}
+
+#[derive(Debug)]
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn any(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.hangup.recv() => {}
+        }
+    }
+}
+
+/// What ended a mount.
+enum End {
+    Outside,
+    Signal,
+    Asked(oneshot::Sender<(Answer, oneshot::Sender<()>)>),
+}
+
+impl Mounted {
+    /// Connects and mounts. On failure nothing is left behind.
+    pub async fn start(
+        source: Source,
+        folder: PathBuf,
+        vfs_options: VfsOptions,
+        options: MountOptions,
+    ) -> Result<Self, Failure> {
+        let own = |error: io::Error| Failure::Other(format!("the mount cannot be controlled: {error}"));
+        // From here on a signal is an orderly end, not an end in the middle.
+        let mut signals = Signals::new().map_err(own)?;
+        let (vfs, client) = tokio::select! {
+            connected = source.connect(vfs_options) => connected?,
+            () = signals.any() => return Err(Failure::Other("interrupted before the folder was mounted".to_owned())),
+        };
+        let mounting = {
+            let (vfs, folder, runtime) = (vfs.clone(), folder.clone(), Handle::current());
+            tokio::task::spawn_blocking(move || Session::start(&vfs, &folder, &options, &runtime)).await
+        };
+        let session = match mounting {
+            Ok(Ok(session)) => session,
+            Ok(Err(failure)) => {
+                end_session(&vfs, &client).await;
+                return Err(failure);
+            }
+            Err(error) => {
+                end_session(&vfs, &client).await;
+                return Err(Failure::Other(format!("mounting failed: {error}")));
+            }
+        };
+        match Control::listen(&folder) {
+            Ok(control) => Ok(Self { vfs, client, session, control, signals }),
+            Err(error) => {
+                if let Err(error) = unmount(folder, true).await {
+                    tracing::error!(%error, "the folder stays mounted");
+                }
+                session.finish().await;
+                end_session(&vfs, &client).await;
+                Err(own(error))
+            }
+        }
+    }
+
+    /// Serves until something ends the mount, then writes everything back.
+    pub async fn until_end(mut self) -> Result<(), Failure> {
+        let end = loop {
+            tokio::select! {
+                () = self.session.ended() => break End::Outside,
+                () = self.signals.any() => {
+                    self.unmount_on_signal().await;
+                    break End::Signal;
+                }
+                Some(asked) = self.control.next() => {
+                    if let Some(answer) = self.answer(asked).await {
+                        break End::Asked(answer);
+                    }
+                }
+            }
+        };
+        let (unwritten, _control) = self.finish().await;
+        match end {
+            End::Asked(answer) => {
+                let unwritten = describe(&unwritten);
+                say(answer, Answer::Unmounted { unwritten: unwritten.clone() }).await;
+                lost(unwritten)
+            }
+            End::Outside | End::Signal => lost(describe(&unwritten)),
+        }
+    }
+
+    /// Unmounts now and writes everything back.
+    pub async fn unmount(mut self) -> Result<(), Failure> {
+        let folder = self.session.folder().to_owned();
+        match unmount(folder.clone(), false).await {
+            Ok(()) => self.session.ended().await,
+            Err(error) => {
+                let holders = folder::holders(&folder);
+                self.unmount_on_signal().await;
+                self.finish().await;
+                return Err(if error.kind() == io::ErrorKind::ResourceBusy {
+                    Failure::Busy { folder, holders }
+                } else {
+                    Failure::Mount { folder, detail: error.to_string() }
+                });
+            }
+        }
+        let (unwritten, _control) = self.finish().await;
+        lost(describe(&unwritten))
+    }
+
+    /// Carries a question out. Returns where the answer goes when the mount is over.
+    async fn answer(&mut self, asked: Asked) -> Option<oneshot::Sender<(Answer, oneshot::Sender<()>)>> {
+        let Asked { ask: Ask::Unmount, answer } = asked;
+        let folder = self.session.folder().to_owned();
+        match unmount(folder.clone(), false).await {
+            Ok(()) => {
+                self.session.ended().await;
+                Some(answer)
+            }
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                say(answer, Answer::Busy { holders: folder::holders(&folder) }).await;
+                None
+            }
+            Err(error) => {
+                say(answer, Answer::Failed { why: error.to_string() }).await;
+                None
+            }
+        }
+    }
+
+    /// A signal must end the mount, also one that is in use.
+    async fn unmount_on_signal(&mut self) {
+        let folder = self.session.folder().to_owned();
+        let gone = match unmount(folder.clone(), false).await {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                tracing::warn!(%error, "the folder is in use; it is taken away all the same");
+                unmount(folder, true).await
+            }
+        };
+        if let Err(error) = gone {
+            tracing::error!(%error, "the folder cannot be unmounted");
+        }
+        if tokio::time::timeout(GRACE, self.session.ended()).await.is_err() {
+            tracing::warn!("programs still have files open; they get errors from now on");
+        }
+    }
+
+    async fn finish(self) -> (Vec<Unwritten>, Control) {
+        let Self { vfs, client, session, control, .. } = self;
+        // After a signal the kernel may still hold the mount; then the session's thread is waiting, and ends with us.
+        let _ = tokio::time::timeout(GRACE, session.finish()).await;
+        (end_session(&vfs, &client).await, control)
+    }
+}
+
+async fn end_session(vfs: &Vfs, client: &Client) -> Vec<Unwritten> {
+    let unwritten = vfs.shutdown().await;
+    client.shutdown().await;
+    for file in describe(&unwritten) {
+        tracing::error!(file, "could not be written");
+    }
+    unwritten
+}
+
+async fn unmount(folder: PathBuf, detach: bool) -> io::Result<()> {
+    tokio::task::spawn_blocking(move || fuse::unmount(&folder, detach)).await.map_err(io::Error::other)?
+}
+
+/// Gives an answer and waits until it is on its way.
+async fn say(to: oneshot::Sender<(Answer, oneshot::Sender<()>)>, answer: Answer) {
+    let (tell, sent) = oneshot::channel();
+    if to.send((answer, tell)).is_ok() {
+        let _ = tokio::time::timeout(LAST_WORD, sent).await;
+    }
+}
+
+fn describe(unwritten: &[Unwritten]) -> Vec<String> {
+    let name = |file: &Unwritten| match &file.name {
+        Some(name) => String::from_utf8_lossy(name).into_owned(),
+        None => format!("inode {}", file.ino),
+    };
+    unwritten.iter().map(|file| format!("{} ({} bytes, {:?})", name(file), file.bytes, file.errno)).collect()
+}
+
+fn lost(files: Vec<String>) -> Result<(), Failure> {
+    if files.is_empty() { Ok(()) } else { Err(Failure::Unwritten { files }) }
+}
