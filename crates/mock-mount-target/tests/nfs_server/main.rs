@@ -4,4 +4,5 @@
 
 mod driver;
 mod random;
+mod sessions;
 mod whole_life;
