@@ -5,4 +5,5 @@
 mod driver;
 mod random;
 mod sessions;
+mod state;
 mod whole_life;

@@ -21,8 +21,8 @@ impl ByteRange {
         if length == u64::MAX {
             return Ok(Self { first: offset, last: u64::MAX });
         }
-        let last = length.checked_sub(1).and_then(|less| offset.checked_add(less));
-        last.map(|last| Self { first: offset, last }).ok_or(Nfs4Error::Inval)
+        let end = offset.checked_add(length).filter(|_| length > 0).ok_or(Nfs4Error::Inval)?;
+        Ok(Self { first: offset, last: end - 1 })
     }
 
     /// As LOCK's length says it.
@@ -202,7 +202,8 @@ mod tests {
         assert_eq!(ByteRange::new(5, 0), Err(Nfs4Error::Inval));
         assert_eq!(ByteRange::new(u64::MAX, 2), Err(Nfs4Error::Inval));
         assert_eq!(ByteRange::new(7, u64::MAX), Ok(ByteRange { first: 7, last: u64::MAX }));
-        assert_eq!(ByteRange::new(u64::MAX, 1).unwrap().last, u64::MAX);
+        assert_eq!(ByteRange::new(u64::MAX, 1), Err(Nfs4Error::Inval));
+        assert_eq!(ByteRange::new(u64::MAX, u64::MAX).unwrap().last, u64::MAX);
         assert_eq!(ByteRange::new(7, u64::MAX).unwrap().length(), u64::MAX);
         assert_eq!(ByteRange::new(7, 3).unwrap().length(), 3);
     }
