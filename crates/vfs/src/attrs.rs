@@ -98,6 +98,16 @@ impl AttrCache {
         if self.expired { Duration::ZERO } else { (self.received + self.timeout).saturating_duration_since(now) }
     }
 
+    /// How long ago the set was received; for ever when it must not be used any more.
+    pub fn age(&self, now: Instant) -> Duration {
+        if self.expired { Duration::MAX } else { now.saturating_duration_since(self.received) }
+    }
+
+    /// Ask again before times are shown; the change attribute still holds.
+    pub const fn expire_times(&mut self) {
+        self.times_stale = true;
+    }
+
     /// Ask again before the next use.
     pub const fn expire(&mut self) {
         self.expired = true;
@@ -141,7 +151,10 @@ impl AttrCache {
 
     /// Our own change to a directory brought its change attribute to `after`; times and size are the server's to tell.
     pub const fn own_directory_change(&mut self, after: u64, now: Timestamp) {
-        self.attr.change = after;
+        // Replies overtake each other: an older one must not take the value back.
+        if after.wrapping_sub(self.attr.change).cast_signed() > 0 {
+            self.attr.change = after;
+        }
         self.attr.mtime = now;
         self.attr.ctime = now;
         self.times_stale = true;
@@ -150,6 +163,12 @@ impl AttrCache {
     /// Our own truncation or write moved the end of the file.
     pub const fn set_size(&mut self, size: u64) {
         self.attr.size = size;
+    }
+
+    /// Our own write, which the server does not have yet, changed the data now.
+    pub fn touch(&mut self, now: Timestamp) {
+        self.attr.mtime = self.attr.mtime.max(now);
+        self.attr.ctime = self.attr.ctime.max(now);
     }
 
     /// The file has lost its last name (we hold it under a hidden one).

@@ -3,11 +3,15 @@
 
 pub mod attr;
 mod attrs;
+mod dir;
 mod error;
 mod extents;
+mod files;
 mod inode;
+mod kernel;
 mod names;
 mod node;
+mod ops;
 mod read;
 mod sync;
 mod types;

@@ -77,6 +77,19 @@ impl Names {
         })
     }
 
+    /// How many names there are, if all are known and they are no more than `limit`.
+    pub(crate) fn len_if_complete(&mut self, change: Option<u64>, now: Instant, limit: usize) -> Option<usize> {
+        (self.holds(change, now) && self.complete && self.map.len() <= limit).then_some(self.map.len())
+    }
+
+    /// The file that a name stood for when it was last heard of, whether or not that still holds.
+    pub(crate) fn last_known(&self, name: &[u8]) -> Option<NodeId> {
+        match self.map.get(name) {
+            Some(Dentry::Present { id, .. }) => Some(*id),
+            _ => None,
+        }
+    }
+
     fn holds(&mut self, change: Option<u64>, now: Instant) -> bool {
         if self.trusted_until.is_some_and(|until| now >= until) {
             self.forget();

@@ -1,5 +1,427 @@
-//! One file as the mount knows it.
+//! One file as the mount knows it: its handle at the server, its attributes, and what its type adds.
+//!
+//! Everything that changes lies behind one lock, held for moments and never across an `.await`. Where two nodes' locks,
+//! or a node's and the page cache's, are needed, the node's is taken first and two nodes' are never held together.
 
-/// One file as the mount knows it.
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use nfs4_client::{Access, ChangeInfo, Cred, Errno, FileAttr, Handle, OpenAccess, OpenFile};
+use tokio::sync::Notify;
+
+use crate::attr::{Attr, FileKind, Timestamp};
+use crate::attrs::{AttrCache, Origin, Outcome, Timeouts};
+use crate::dir::Listing;
+use crate::inode::NodeId;
+use crate::names::{Edit, Names};
+use crate::read::fetch::Fetch;
+use crate::sync::Locked;
+use crate::write::dirty::Dirty;
+
+/// Answers to ACCESS kept for each file, for as many identities.
+const RIGHTS: usize = 8;
+
+/// See the module's page.
 #[derive(Debug)]
-pub(crate) struct Node {}
+pub(crate) struct Node {
+    pub(crate) id: NodeId,
+    pub(crate) handle: Handle,
+    pub(crate) kind: FileKind,
+    state: Locked<NodeState>,
+}
+
+/// What changes about a file.
+#[derive(Debug)]
+pub(crate) struct NodeState {
+    pub(crate) attrs: AttrCache,
+    rights: Vec<Rights>,
+    /// Where it was last seen.
+    pub(crate) place: Option<Place>,
+    /// It was removed while open and lives on under this name until it is closed.
+    pub(crate) hidden: Option<Hidden>,
+    pub(crate) body: Body,
+}
+
+/// A name in a directory.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    pub(crate) parent: u64,
+    pub(crate) name: Bytes,
+}
+
+/// See [`NodeState::hidden`].
+#[derive(Debug, Clone)]
+pub(crate) struct Hidden {
+    pub(crate) dir: Arc<Node>,
+    pub(crate) name: Bytes,
+    pub(crate) cred: Cred,
+}
+
+/// An answer to ACCESS.
+#[derive(Debug)]
+struct Rights {
+    cred: Cred,
+    granted: Access,
+    asked_at: Instant,
+    /// Of what it was the answer: mode and owners.
+    of: (u32, u32, u32),
+}
+
+/// What a type adds; made when it is first needed.
+#[derive(Debug)]
+pub(crate) enum Body {
+    Plain,
+    File(Box<FileState>),
+    Dir(Box<DirState>),
+    /// A symbolic link's target, and the change attribute to which it belongs.
+    Link(u64, Bytes),
+}
+
+/// A regular file that is, or was, open.
+#[derive(Debug, Default)]
+pub(crate) struct FileState {
+    pub(crate) dirty: Dirty,
+    /// What of `dirty` the mount's gauge has counted.
+    pub(crate) accounted: u64,
+    /// READs under way whose result later readers may use too.
+    pub(crate) fetches: Vec<Arc<Fetch>>,
+    /// At the server.
+    pub(crate) opens: Vec<Arc<ServerOpen>>,
+    /// Of programs.
+    pub(crate) handles: usize,
+    /// Whenever a WRITE, COMMIT or truncation has come to its end.
+    pub(crate) progress: Arc<Notify>,
+    /// Counts versions of the data that came from elsewhere.
+    pub(crate) version: u64,
+    /// The version of which the kernel may hold pages.
+    pub(crate) kernel_version: Option<u64>,
+    /// Counts writes and truncations of ours.
+    pub(crate) touched: u64,
+    /// Counts failures to write, so that each handle tells each once.
+    pub(crate) failures: u64,
+    pub(crate) last_failure: Option<Errno>,
+    pub(crate) lost: u64,
+}
+
+/// A file's open state at the server, shared by all handles of the same identity and access.
+#[derive(Debug)]
+pub(crate) struct ServerOpen {
+    pub(crate) cred: Cred,
+    pub(crate) access: OpenAccess,
+    file: Locked<OpenFile>,
+    users: Locked<usize>,
+}
+
+impl ServerOpen {
+    pub(crate) fn new(file: OpenFile) -> Arc<Self> {
+        Arc::new(Self {
+            cred: file.cred().clone(),
+            access: file.access(),
+            file: Locked::new(file),
+            users: Locked::new(1),
+        })
+    }
+
+    pub(crate) fn file(&self) -> OpenFile {
+        self.file.lock().clone()
+    }
+
+    pub(crate) fn replace(&self, file: OpenFile) {
+        *self.file.lock() = file;
+    }
+
+    pub(crate) fn writes(&self) -> bool {
+        self.access != OpenAccess::Read
+    }
+}
+
+/// A directory.
+#[derive(Debug, Default)]
+pub(crate) struct DirState {
+    pub(crate) names: Names,
+    /// The listing that is being read.
+    pub(crate) listing: Option<Arc<Listing>>,
+    /// Children whose attributes had run out when they were asked for, and since when they are counted.
+    pub(crate) stale_hits: u32,
+    pub(crate) stale_since: Option<Instant>,
+}
+
+impl FileState {
+    /// The shared open for this identity and access, with one more user.
+    pub(crate) fn join(&self, cred: &Cred, access: OpenAccess) -> Option<Arc<ServerOpen>> {
+        let open = self.opens.iter().find(|open| open.access == access && open.cred == *cred)?;
+        *open.users.lock() += 1;
+        Some(Arc::clone(open))
+    }
+
+    /// One user less; true: it was the last, and the open is nobody's any more.
+    pub(crate) fn leave(&mut self, open: &Arc<ServerOpen>) -> bool {
+        let mut users = open.users.lock();
+        *users = users.saturating_sub(1);
+        if *users > 0 {
+            return false;
+        }
+        self.opens.retain(|other| !Arc::ptr_eq(other, open));
+        true
+    }
+
+    /// An open through which data can be written.
+    pub(crate) fn writer(&self) -> Option<Arc<ServerOpen>> {
+        self.opens.iter().find(|open| open.writes()).cloned()
+    }
+
+    /// READs under way within `range` bring old data: nobody else may use them.
+    pub(crate) fn taint(&mut self, range: &std::ops::Range<u64>) {
+        self.fetches.retain(|fetch| {
+            let hit = fetch.range.start < range.end && range.start < fetch.range.end;
+            if hit {
+                fetch.taint();
+            }
+            !hit
+        });
+    }
+
+    pub(crate) fn fail(&mut self, errno: Errno, lost: u64) {
+        self.failures += 1;
+        self.last_failure = Some(errno);
+        self.lost += lost;
+    }
+}
+
+impl NodeState {
+    pub(crate) fn file(&mut self) -> &mut FileState {
+        if !matches!(self.body, Body::File(_)) {
+            self.body = Body::File(Box::default());
+        }
+        match &mut self.body {
+            Body::File(file) => file,
+            _ => unreachable!("it was made just above"),
+        }
+    }
+
+    /// The file's state, if there is any.
+    pub(crate) fn known_file(&mut self) -> Option<&mut FileState> {
+        match &mut self.body {
+            Body::File(file) => Some(file),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn dir(&mut self) -> &mut DirState {
+        if !matches!(self.body, Body::Dir(_)) {
+            let mut dir = DirState::default();
+            dir.names.observe(self.attrs.last().change);
+            self.body = Body::Dir(Box::new(dir));
+        }
+        match &mut self.body {
+            Body::Dir(dir) => dir,
+            _ => unreachable!("it was made just above"),
+        }
+    }
+
+    /// Whether the server's idea of size and times is behind ours.
+    pub(crate) fn is_busy(&self) -> bool {
+        match &self.body {
+            Body::File(file) => file.dirty.is_ahead_of_server() || file.dirty.is_frozen(),
+            _ => false,
+        }
+    }
+
+    /// The attributes as users see them.
+    pub(crate) fn shown(&self) -> Attr {
+        let mut attr = *self.attrs.last();
+        if self.hidden.is_some() {
+            attr.nlink = attr.nlink.saturating_sub(1);
+        }
+        attr
+    }
+
+    /// The attributes and how long they hold, if they may be shown without asking.
+    pub(crate) fn fresh(&self, now: Instant) -> Option<(Attr, Duration)> {
+        self.attrs.fresh(now)?;
+        Some((self.shown(), self.ttl(now)))
+    }
+
+    /// For how long the attributes may be shown from now on.
+    pub(crate) fn ttl(&self, now: Instant) -> Duration {
+        if self.is_busy() || self.attrs.fresh(now).is_none() { Duration::ZERO } else { self.attrs.remaining(now) }
+    }
+
+    /// What a complete answer to ACCESS said about `cred`, if it still holds.
+    pub(crate) fn rights(&self, cred: &Cred, now: Instant, limit: Duration) -> Option<Access> {
+        let of = self.rights_of();
+        self.rights
+            .iter()
+            .find(|rights| rights.cred == *cred && rights.of == of && now.saturating_duration_since(rights.asked_at) < limit)
+            .map(|rights| rights.granted)
+    }
+
+    pub(crate) fn learn_rights(&mut self, cred: &Cred, granted: Access, now: Instant) {
+        let of = self.rights_of();
+        self.rights.retain(|rights| rights.cred != *cred);
+        if self.rights.len() >= RIGHTS {
+            self.rights.remove(0);
+        }
+        self.rights.push(Rights { cred: cred.clone(), granted, asked_at: now, of });
+    }
+
+    const fn rights_of(&self) -> (u32, u32, u32) {
+        let attr = self.attrs.last();
+        (attr.mode, attr.uid, attr.gid)
+    }
+
+    /// Whether `cred` may be told what is known of a name in this directory. ACCESS has the last word; where it was not
+    /// asked, the mode bits do (what is in a file, the server is asked at each open).
+    pub(crate) fn may_search(&self, cred: &Cred, now: Instant, limit: Duration) -> bool {
+        self.permits(cred, Access::LOOKUP, 0o1, now, limit)
+    }
+
+    /// Whether `cred` may be told all names in this directory.
+    pub(crate) fn may_list(&self, cred: &Cred, now: Instant, limit: Duration) -> bool {
+        self.permits(cred, Access::READ, 0o4, now, limit)
+    }
+
+    fn permits(&self, cred: &Cred, right: Access, bit: u32, now: Instant, limit: Duration) -> bool {
+        if let Some(granted) = self.rights(cred, now, limit) {
+            return granted.contains(right);
+        }
+        let attr = self.attrs.last();
+        let shift = if cred.uid == 0 {
+            return true;
+        } else if cred.uid == attr.uid {
+            6
+        } else if cred.gid == attr.gid || cred.groups.contains(&attr.gid) {
+            3
+        } else {
+            0
+        };
+        (attr.mode >> shift) & bit != 0
+    }
+}
+
+impl Node {
+    pub(crate) fn new(id: NodeId, handle: Handle, attr: Attr, now: Instant, timeouts: &Timeouts) -> Self {
+        let state = NodeState {
+            attrs: AttrCache::new(attr, now, timeouts),
+            rights: Vec::new(),
+            place: None,
+            hidden: None,
+            body: Body::Plain,
+        };
+        Self { id, handle, kind: attr.kind, state: Locked::new(state) }
+    }
+
+    pub(crate) const fn ino(&self) -> u64 {
+        self.id.ino
+    }
+
+    pub(crate) fn lock(&self) -> std::sync::MutexGuard<'_, NodeState> {
+        self.state.lock()
+    }
+
+    /// Attributes arrived that were asked for at `sent`. With `data_changed` the caller drops the pages.
+    pub(crate) fn update(&self, attr: &FileAttr, sent: Instant, origin: Origin, timeouts: &Timeouts) -> Outcome {
+        let mut state = self.state.lock();
+        self.update_locked(&mut state, attr, sent, origin, false, timeouts)
+    }
+
+    /// As [`Self::update`]. `written`: this is the reply to a WRITE or COMMIT, which never makes a file smaller.
+    pub(crate) fn update_locked(
+        &self,
+        state: &mut NodeState,
+        attr: &FileAttr,
+        sent: Instant,
+        origin: Origin,
+        written: bool,
+        timeouts: &Timeouts,
+    ) -> Outcome {
+        let new = shown_attr(self.id.ino, attr);
+        let busy = state.is_busy();
+        let (mtime, ctime) = (state.attrs.last().mtime, state.attrs.last().ctime);
+        let outcome = state.attrs.update(new, sent, Instant::now(), origin, busy || written, timeouts);
+        if busy && outcome.accepted {
+            state.attrs.touch(mtime.max(ctime));
+        }
+        match &mut state.body {
+            Body::Dir(dir) if outcome.accepted => dir.names.observe(new.change),
+            Body::File(file) if outcome.data_changed => {
+                file.version += 1;
+                file.taint(&(0..u64::MAX));
+            }
+            _ => {}
+        }
+        outcome
+    }
+}
+
+/// An operation of ours that changes a directory's names, from before it is sent until its reply is in.
+#[derive(Debug)]
+pub(crate) struct OwnChange {
+    dir: Arc<Node>,
+    done: bool,
+}
+
+impl OwnChange {
+    pub(crate) fn begin(dir: &Arc<Node>) -> Self {
+        dir.lock().dir().names.begin();
+        Self { dir: Arc::clone(dir), done: false }
+    }
+
+    /// It went through.
+    pub(crate) fn done(mut self, info: ChangeInfo, edits: Vec<Edit>, trust: Duration) {
+        self.done = true;
+        let mut state = self.dir.lock();
+        let names = &mut state.dir().names;
+        if info == ChangeInfo::default() {
+            // The reply was lost, the deed is done: nobody knows the directory's state.
+            names.end_failed();
+            names.forget();
+            state.attrs.expire();
+            return;
+        }
+        names.end(info, edits, Instant::now(), trust);
+        state.attrs.own_directory_change(info.after, Timestamp::from_system_time(SystemTime::now()));
+    }
+}
+
+impl Drop for OwnChange {
+    /// It failed, or nobody waited for its reply: then the names would be wrong.
+    fn drop(&mut self) {
+        if !self.done {
+            self.dir.lock().dir().names.end_failed();
+        }
+    }
+}
+
+/// Attributes from the server under the inode number of this mount.
+pub(crate) fn shown_attr(ino: u64, attr: &FileAttr) -> Attr {
+    let time = |time: nfs4_client::Timestamp| Timestamp { seconds: time.seconds, nanos: time.nanos };
+    Attr {
+        ino,
+        kind: kind(attr.kind),
+        mode: attr.mode,
+        nlink: attr.nlink,
+        uid: attr.uid,
+        gid: attr.gid,
+        size: attr.size,
+        space_used: attr.space_used,
+        rdev: attr.rdev,
+        atime: time(attr.atime),
+        mtime: time(attr.mtime),
+        ctime: time(attr.ctime),
+        change: attr.change,
+    }
+}
+
+pub(crate) const fn kind(kind: nfs4_client::FileKind) -> FileKind {
+    match kind {
+        nfs4_client::FileKind::Regular => FileKind::Regular,
+        nfs4_client::FileKind::Directory => FileKind::Directory,
+        nfs4_client::FileKind::Symlink => FileKind::Symlink,
+        nfs4_client::FileKind::BlockDevice => FileKind::BlockDevice,
+        nfs4_client::FileKind::CharDevice => FileKind::CharDevice,
+        nfs4_client::FileKind::Socket => FileKind::Socket,
+        nfs4_client::FileKind::Fifo => FileKind::Fifo,
+    }
+}

@@ -1,146 +1,277 @@
-//! The door (skeleton).
-#![allow(unused_variables, clippy::unused_async)]
+//! The mount: what all calls share, and how nodes come to be.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use nfs4_client::{Client, Cred, FsStat};
+use dashmap::DashMap;
+use nfs4_client::{Client, Cred, FileAttr, FsStat, Handle};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use crate::attr::{Attr, FileKind, Timestamp};
+use crate::attr::{Attr, FileKind};
+use crate::attrs::Origin;
+use crate::dir::DirHandle;
 use crate::error::{Error, Result};
-use crate::types::{
-    DirItem, Entry, Fh, KernelCache, Looked, NodeKind, OpenFlags, Opened, RenameFlags, SetAttr, Unwritten, VfsOptions,
-};
+use crate::files::OpenHandle;
+use crate::inode::{InodeTable, ROOT_INO};
+use crate::kernel::{Kernel, Stale};
+use crate::node::{Node, Place, kind, shown_attr};
+use crate::read::pages::Pages;
+use crate::sync::Locked;
+use crate::types::{Entry, Fh, KernelCache, VfsOptions};
+use crate::write::flush::Push;
+use crate::write::gauge::Gauge;
 
-/// A mounted file system. Cheap to clone.
+/// How often old dirty bytes are looked for.
+const TICK: Duration = Duration::from_millis(250);
+
+/// How long the file system's size is believed.
+const STAT_AGE: Duration = Duration::from_secs(10);
+
+/// A mounted file system. Cheap to clone; all clones are the same mount.
+///
+/// Calls must be made within a tokio runtime and should be awaited to their end: dropping a call's future leaves it
+/// open whether the server has carried it out.
 #[derive(Clone, Debug)]
-pub struct Vfs {
-    client: Arc<Client>,
+pub struct Vfs(Arc<Mount>);
+
+/// What all calls share.
+#[derive(Debug)]
+pub(crate) struct Mount {
+    pub(crate) client: Client,
+    pub(crate) options: VfsOptions,
+    pub(crate) table: Locked<InodeTable<Handle, Node>>,
+    pub(crate) root: Arc<Node>,
+    root_fsid: (u64, u64),
+    pub(crate) pages: Locked<Pages>,
+    pub(crate) files: DashMap<u64, Arc<OpenHandle>>,
+    pub(crate) dirs: DashMap<u64, Arc<DirHandle>>,
+    next_fh: AtomicU64,
+    pub(crate) gauge: Gauge,
+    /// Files that have dirty bytes, by serial number.
+    pub(crate) dirty: Locked<std::collections::HashMap<u64, Arc<Node>>>,
+    /// Bytes of READs under way.
+    pub(crate) fetching: Gauge,
+    /// Read-ahead takes one of these, so that slots are left for everything else.
+    pub(crate) bulk: Semaphore,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) closed: CancellationToken,
+    pub(crate) kernel: Kernel,
+    stat: Locked<(FsStat, Option<Instant>)>,
+    hidden_prefix: Vec<u8>,
+    next_hidden: AtomicU64,
 }
 
-const LATER: Error = Error::Invalid("not yet");
+impl Mount {
+    pub(crate) fn next_fh(&self) -> Fh {
+        Fh(self.next_fh.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A name under which a removed file lives on until it is closed.
+    pub(crate) fn hidden_name(&self) -> Vec<u8> {
+        let mut name = self.hidden_prefix.clone();
+        name.extend_from_slice(format!("{:x}", self.next_hidden.fetch_add(1, Ordering::Relaxed)).as_bytes());
+        name
+    }
+
+    /// Whether a name is one of those.
+    pub(crate) fn hides(&self, name: &[u8]) -> bool {
+        name.starts_with(&self.hidden_prefix)
+    }
+
+    pub(crate) fn may_read_ahead(&self, bytes: u64) -> bool {
+        self.fetching.get().saturating_add(bytes) <= self.options.cache_size / 2
+    }
+}
 
 impl Vfs {
+    /// A mount of what `client` is connected to. Must be called within a tokio runtime.
     pub fn new(client: Client, options: VfsOptions) -> Self {
-        Self { client: Arc::new(client) }
+        let (handle, attr) = client.root().clone();
+        let now = Instant::now();
+        let make = |id: crate::inode::NodeId| {
+            Node::new(id, handle.clone(), shown_attr(ROOT_INO, &attr), now, &options.timeouts)
+        };
+        let (table, root) = InodeTable::new(handle.clone(), options.idle_inodes, make);
+        let slots = client.limits().slots as usize;
+        let mount = Arc::new(Mount {
+            root,
+            root_fsid: attr.fsid,
+            table: Locked::new(table),
+            pages: Locked::new(Pages::new(options.cache_size)),
+            files: DashMap::new(),
+            dirs: DashMap::new(),
+            next_fh: AtomicU64::new(1),
+            gauge: Gauge::default(),
+            dirty: Locked::default(),
+            fetching: Gauge::default(),
+            bulk: Semaphore::new((slots * 3 / 4).max(1)),
+            tasks: TaskTracker::new(),
+            closed: CancellationToken::new(),
+            kernel: Kernel::default(),
+            stat: Locked::new((FsStat { max_name: 255, ..FsStat::default() }, None)),
+            hidden_prefix: format!(".nfs.s3files.{}.", uuid::Uuid::new_v4().simple()).into_bytes(),
+            next_hidden: AtomicU64::new(1),
+            client,
+            options,
+        });
+        let vfs = Self(mount);
+        vfs.tick();
+        vfs.refresh_stat();
+        vfs
     }
-    pub fn set_kernel_cache(&self, cache: Arc<dyn KernelCache>) {}
-    pub async fn lookup(&self, cred: &Cred, parent: u64, name: &[u8]) -> Result<Looked> {
-        Err(LATER)
+
+    pub(crate) fn mount(&self) -> &Mount {
+        &self.0
     }
-    pub async fn getattr(&self, cred: &Cred, ino: u64, fh: Option<Fh>) -> Result<(Attr, Duration)> {
-        Err(LATER)
+
+    /// The client below, for counters and limits.
+    pub fn client(&self) -> &Client {
+        &self.0.client
     }
-    pub async fn setattr(&self, cred: &Cred, ino: u64, fh: Option<Fh>, set: SetAttr) -> Result<(Attr, Duration)> {
-        Err(LATER)
+
+    /// From now on, `cache` is told what the kernel must drop.
+    pub fn set_kernel_cache(&self, cache: Arc<dyn KernelCache>) {
+        self.0.tasks.spawn(self.0.kernel.connect(cache));
     }
-    pub async fn readlink(&self, cred: &Cred, ino: u64) -> Result<Bytes> {
-        Err(LATER)
+
+    /// Sends old dirty bytes from time to time, until the mount ends.
+    fn tick(&self) {
+        let mount = Arc::downgrade(&self.0);
+        let closed = self.0.closed.clone();
+        self.0.tasks.spawn(async move {
+            while closed.run_until_cancelled(tokio::time::sleep(TICK)).await.is_some() {
+                let Some(mount) = mount.upgrade() else { return };
+                Self(mount).pump_all(Push::Old);
+            }
+        });
     }
-    pub async fn mkdir(&self, cred: &Cred, parent: u64, name: &[u8], mode: u32) -> Result<Entry> {
-        Err(LATER)
-    }
-    pub async fn mknod(&self, cred: &Cred, parent: u64, name: &[u8], kind: NodeKind, mode: u32) -> Result<Entry> {
-        Err(LATER)
-    }
-    pub async fn symlink(&self, cred: &Cred, parent: u64, name: &[u8], target: &[u8]) -> Result<Entry> {
-        Err(LATER)
-    }
-    pub async fn link(&self, cred: &Cred, ino: u64, newparent: u64, newname: &[u8]) -> Result<Entry> {
-        Err(LATER)
-    }
-    pub async fn unlink(&self, cred: &Cred, parent: u64, name: &[u8]) -> Result<()> {
-        Err(LATER)
-    }
-    pub async fn rmdir(&self, cred: &Cred, parent: u64, name: &[u8]) -> Result<()> {
-        Err(LATER)
-    }
-    pub async fn rename(
-        &self,
-        cred: &Cred,
-        parent: u64,
-        name: &[u8],
-        newparent: u64,
-        newname: &[u8],
-        flags: RenameFlags,
-    ) -> Result<()> {
-        Err(LATER)
-    }
-    pub async fn open(&self, cred: &Cred, ino: u64, flags: OpenFlags) -> Result<Opened> {
-        Err(LATER)
-    }
-    pub async fn create(
-        &self,
-        cred: &Cred,
-        parent: u64,
-        name: &[u8],
-        mode: u32,
-        flags: OpenFlags,
-    ) -> Result<(Entry, Opened)> {
-        Err(LATER)
-    }
-    pub async fn read(&self, cred: &Cred, ino: u64, fh: Fh, offset: u64, size: u32) -> Result<Vec<Bytes>> {
-        Err(LATER)
-    }
-    pub async fn write(&self, cred: &Cred, ino: u64, fh: Fh, offset: u64, data: Bytes) -> Result<u32> {
-        Err(LATER)
-    }
-    pub async fn flush(&self, cred: &Cred, ino: u64, fh: Fh) -> Result<()> {
-        Err(LATER)
-    }
-    pub async fn fsync(&self, cred: &Cred, ino: u64, fh: Fh, datasync: bool) -> Result<()> {
-        Err(LATER)
-    }
-    pub async fn release(&self, cred: &Cred, ino: u64, fh: Fh) -> Result<()> {
-        Err(LATER)
-    }
-    pub async fn opendir(&self, cred: &Cred, ino: u64) -> Result<Fh> {
-        Err(LATER)
-    }
-    pub async fn readdir(
-        &self,
-        cred: &Cred,
-        ino: u64,
-        fh: Fh,
-        offset: u64,
-        plus: bool,
-        max_bytes: usize,
-    ) -> Result<Vec<DirItem>> {
-        Err(LATER)
-    }
-    pub async fn releasedir(&self, cred: &Cred, ino: u64, fh: Fh) -> Result<()> {
-        Err(LATER)
-    }
-    pub async fn fsyncdir(&self, cred: &Cred, ino: u64, fh: Fh) -> Result<()> {
-        Err(LATER)
-    }
-    pub async fn access(&self, cred: &Cred, ino: u64, mask: u32) -> Result<()> {
-        Err(LATER)
-    }
+
+    /// The size of the file system: what was known last, asked for again in the background when that is old.
     pub fn statfs(&self) -> FsStat {
-        FsStat::default()
-    }
-    pub fn root_attr(&self) -> Attr {
-        Attr {
-            ino: 1,
-            kind: FileKind::Directory,
-            mode: 0,
-            nlink: 0,
-            uid: 0,
-            gid: 0,
-            size: 0,
-            space_used: 0,
-            rdev: (0, 0),
-            atime: Timestamp::default(),
-            mtime: Timestamp::default(),
-            ctime: Timestamp::default(),
-            change: 0,
+        let (stat, asked) = *self.0.stat.lock();
+        if asked.is_none_or(|asked| asked.elapsed() >= STAT_AGE) {
+            self.refresh_stat();
         }
+        stat
     }
-    pub fn accepted(&self, item: &DirItem) {}
-    pub fn forget(&self, ino: u64, count: u64) {}
-    pub async fn shutdown(&self) -> Vec<Unwritten> {
-        Vec::new()
+
+    fn refresh_stat(&self) {
+        self.0.stat.lock().1 = Some(Instant::now());
+        let vfs = self.clone();
+        self.0.tasks.spawn(async move {
+            let mount = vfs.mount();
+            match mount.client.statfs(&Cred::new(0, 0), &mount.root.handle).await {
+                Ok(stat) => *mount.stat.lock() = (stat, Some(Instant::now())),
+                Err(error) => tracing::debug!(%error, "the size of the file system is not known"),
+            }
+        });
+    }
+
+    /// The root's attributes as known.
+    pub fn root_attr(&self) -> Attr {
+        self.0.root.lock().shown()
+    }
+
+    /// The kernel gives back `count` lookups of an inode.
+    pub fn forget(&self, ino: u64, count: u64) {
+        self.0.table.lock().forget(ino, count);
+    }
+
+    /// Runs something to its end even when nobody waits for it any more.
+    pub(crate) async fn to_its_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        self.0.tasks.spawn(work).await.unwrap_or(Err(Error::Closed))
+    }
+
+    pub(crate) fn writable(&self) -> Result<()> {
+        if self.0.options.read_only { Err(Error::ReadOnly) } else { Ok(()) }
+    }
+
+    /// The node of a number that the kernel uses.
+    pub(crate) fn node(&self, ino: u64) -> Result<Arc<Node>> {
+        if ino == ROOT_INO {
+            return Ok(Arc::clone(&self.0.root));
+        }
+        self.0.table.lock().get(ino).ok_or(Error::NoInode(ino))
+    }
+
+    /// The same, which must be a directory's.
+    pub(crate) fn directory(&self, ino: u64) -> Result<Arc<Node>> {
+        let node = self.node(ino)?;
+        if node.kind == FileKind::Directory { Ok(node) } else { Err(Error::NotDirectory) }
+    }
+
+    /// A name that the server may take.
+    pub(crate) fn check_name(&self, name: &[u8]) -> Result<()> {
+        let limit = match self.0.client.limits().max_name {
+            0 => 255,
+            limit => limit as usize,
+        };
+        if name.len() > limit {
+            return Err(Error::NameTooLong);
+        }
+        if name.is_empty() || name.contains(&b'/') || name.contains(&0) {
+            return Err(Error::Invalid("not a name"));
+        }
+        Ok(())
+    }
+
+    /// The node of a file that the server has told of at some time after `sent`.
+    pub(crate) fn node_for(&self, handle: &Handle, attr: &FileAttr, sent: Instant, place: Option<Place>) -> Arc<Node> {
+        let mount = self.mount();
+        let fileid = (attr.fsid == mount.root_fsid).then_some(attr.fileid);
+        let node = {
+            let mut table = mount.table.lock();
+            if let Some(known) = table.find(handle)
+                && known.kind != kind(attr.kind)
+            {
+                // The server has given the handle to another file.
+                table.retire(known.id);
+            }
+            let make = |id: crate::inode::NodeId| {
+                Node::new(id, handle.clone(), shown_attr(id.ino, attr), Instant::now(), &mount.options.timeouts)
+            };
+            table.intern(handle, fileid, make)
+        };
+        self.take_attr(&node, attr, sent);
+        if let Some(place) = place {
+            let mut state = node.lock();
+            if state.hidden.is_none() {
+                state.place = Some(place);
+            }
+        }
+        node
+    }
+
+    /// Attributes that we asked for at `sent` arrived. True: the file's data have changed elsewhere.
+    pub(crate) fn take_attr(&self, node: &Arc<Node>, attr: &FileAttr, sent: Instant) -> bool {
+        let changed = node.update(attr, sent, Origin::Asked, &self.0.options.timeouts).data_changed;
+        if changed && node.kind == FileKind::Regular {
+            self.0.pages.lock().drop_file(node.id.serial);
+            self.0.kernel.drop_later(Stale::Inode(node.ino()));
+        }
+        changed
+    }
+
+    /// For how long a name of this directory may be believed.
+    pub(crate) fn name_ttl(&self, dir: &Node, now: Instant) -> Duration {
+        dir.lock().attrs.remaining(now)
+    }
+
+    /// What the kernel is told of a name; counts the lookup.
+    pub(crate) fn entry(&self, dir: &Node, node: &Arc<Node>) -> Entry {
+        let now = Instant::now();
+        let entry_ttl = self.name_ttl(dir, now);
+        let (attr, attr_ttl) = {
+            let state = node.lock();
+            (state.shown(), state.ttl(now))
+        };
+        self.0.table.lock().add_lookups(node.ino(), 1);
+        Entry { attr, generation: node.id.serial, entry_ttl, attr_ttl }
     }
 }

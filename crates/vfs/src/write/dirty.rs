@@ -31,8 +31,10 @@ pub(crate) struct Policy {
     pub(crate) max_flights: usize,
     /// How old fresh bytes may become; `None`: not looked at this time.
     pub(crate) age: Option<Duration>,
-    /// Memory is short: send and commit what there is.
-    pub(crate) pressure: bool,
+    /// Much is waiting in memory: commit what can be.
+    pub(crate) commit_soon: bool,
+    /// Memory is short: send what there is.
+    pub(crate) send_now: bool,
 }
 
 /// What to send next.
@@ -175,7 +177,7 @@ impl Dirty {
         }
         if !self.urgent && !self.fresh.is_empty() {
             let too_old = |age| self.fresh.iter().any(|(_, _, tag)| now.saturating_duration_since(tag.since) >= age);
-            if policy.pressure || policy.age.is_some_and(too_old) {
+            if policy.send_now || policy.age.is_some_and(too_old) {
                 self.ask_sent();
             }
         }
@@ -267,7 +269,7 @@ impl Dirty {
         if self.commit.is_some() || self.unstable.is_empty() {
             return false;
         }
-        if policy.pressure && (self.unstable.bytes() >= self.fresh.bytes() + self.flying) {
+        if policy.commit_soon && self.unstable.bytes() >= self.fresh.bytes() + self.flying {
             return true;
         }
         self.unstable.iter().any(|(_, _, tag)| tag.seq <= self.stable_to) && self.is_sent(self.stable_to)
@@ -378,10 +380,14 @@ impl Dirty {
         self.flights.is_empty() && !self.fresh.touches(0..size) && self.commit.is_none() && !self.frozen
     }
 
-    /// Takes out everything from `size` on.
+    /// Takes out what was not sent from `size` on.
     pub(crate) fn cut_off(&mut self, size: u64) -> Vec<Piece> {
-        self.unstable.cut(size..u64::MAX);
         self.fresh.cut(size..u64::MAX).into_iter().map(|(offset, data, _)| (offset, data)).collect()
+    }
+
+    /// The file was cut to `size`: what was sent and lay behind it need not be kept.
+    pub(crate) fn was_cut(&mut self, size: u64) {
+        self.unstable.cut(size..u64::MAX);
     }
 
     /// Puts back what [`Self::cut_off`] took, when the truncation failed.

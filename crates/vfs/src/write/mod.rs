@@ -1,5 +1,7 @@
 //! Write-back: bytes that programs have written and the server does not hold for good yet.
 //!
-//! [`dirty`] decides what to send and when, without a runtime; [`flush`] sends it.
+//! [`dirty`] decides what to send and when, without a runtime; [`flush`] sends it; [`gauge`] bounds it for the mount.
 
 pub(crate) mod dirty;
+pub(crate) mod flush;
+pub(crate) mod gauge;

@@ -1,0 +1,362 @@
+//! Listings: a directory read once, page by page, for as many readers as want it.
+//!
+//! A reader gets a listing when it starts (or goes back to the beginning) and keeps it, so its positions are places in a
+//! list that does not change, whatever happens to the directory. READDIR asks for attributes and handles of all
+//! children, so a listing fills the caches; when the directory stayed the same from the first page to the last, the
+//! listing is also the whole truth about its names.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use nfs4_client::{Cred, DirEntry, Nfs4Error};
+use tokio::sync::Notify;
+
+use crate::attr::FileKind;
+use crate::attrs::Origin;
+use crate::error::{Error, Result};
+use crate::inode::NodeId;
+use crate::names::Dentry;
+use crate::node::{Node, Place};
+use crate::sync::Locked;
+use crate::types::{DirItem, Entry, Fh};
+use crate::vfs::Vfs;
+
+/// `.` and `..` come first.
+const DOTS: u64 = 2;
+
+/// How often a listing is begun anew when the server has lost track of it.
+const RESTARTS: u32 = 3;
+
+/// How many children are looked at to see whether a cached listing's attributes are still good.
+const SAMPLE: usize = 32;
+
+/// A listing that is being read, or has been.
+#[derive(Debug)]
+pub(crate) struct Listing {
+    cred: Cred,
+    /// Our own changes of the directory before it was begun.
+    edits: u64,
+    state: Locked<ListingState>,
+    progress: Notify,
+}
+
+#[derive(Debug, Default)]
+struct ListingState {
+    items: Vec<Item>,
+    end: Option<Result<()>>,
+}
+
+/// One name.
+#[derive(Debug, Clone)]
+struct Item {
+    name: Bytes,
+    kind: FileKind,
+    ino: u64,
+    id: Option<NodeId>,
+}
+
+impl Item {
+    fn dentry(&self) -> Dentry {
+        self.id.map_or(Dentry::Unknown, |id| Dentry::Present { id, kind: self.kind })
+    }
+}
+
+impl Listing {
+    fn new(cred: &Cred, edits: u64) -> Self {
+        Self { cred: cred.clone(), edits, state: Locked::default(), progress: Notify::new() }
+    }
+
+    fn push(&self, items: Vec<Item>) {
+        self.state.lock().items.extend(items);
+        self.progress.notify_waiters();
+    }
+
+    fn finish(&self, end: Result<()>) {
+        self.state.lock().end = Some(end);
+        self.progress.notify_waiters();
+    }
+
+    fn is_finished(&self) -> bool {
+        self.state.lock().end.is_some()
+    }
+
+    /// The items from `index` on, at most `count`; empty at the end. Waits until there is at least one.
+    async fn items(&self, index: usize, count: usize) -> Result<Vec<Item>> {
+        loop {
+            let more = self.progress.notified();
+            tokio::pin!(more);
+            more.as_mut().enable();
+            {
+                let state = self.state.lock();
+                if index < state.items.len() {
+                    let end = state.items.len().min(index.saturating_add(count));
+                    return Ok(state.items[index..end].to_vec());
+                }
+                match &state.end {
+                    Some(Ok(())) => return Ok(Vec::new()),
+                    Some(Err(error)) => return Err(error.clone()),
+                    None => {}
+                }
+            }
+            more.await;
+        }
+    }
+
+    /// Waits for the end.
+    pub(crate) async fn finished(&self) -> Result<()> {
+        loop {
+            let more = self.progress.notified();
+            tokio::pin!(more);
+            more.as_mut().enable();
+            let end = self.state.lock().end.clone();
+            if let Some(end) = end {
+                return end;
+            }
+            more.await;
+        }
+    }
+}
+
+/// A directory that a program has open.
+#[derive(Debug)]
+pub(crate) struct DirHandle {
+    node: Arc<Node>,
+    listing: Locked<Option<Arc<Listing>>>,
+}
+
+impl Vfs {
+    /// Opens a directory for listing.
+    ///
+    /// # Errors
+    /// When it is none.
+    #[allow(clippy::unused_async)] // one day it may have to ask; the adapter treats all calls alike
+    pub async fn opendir(&self, _cred: &Cred, ino: u64) -> Result<Fh> {
+        let node = self.directory(ino)?;
+        let fh = self.mount().next_fh();
+        self.mount().dirs.insert(fh.0, Arc::new(DirHandle { node, listing: Locked::default() }));
+        Ok(fh)
+    }
+
+    /// Closes it.
+    #[allow(clippy::unused_async)]
+    pub async fn releasedir(&self, _cred: &Cred, _ino: u64, fh: Fh) -> Result<()> {
+        self.mount().dirs.remove(&fh.0).map(|_| ()).ok_or(Error::BadHandle)
+    }
+
+    /// Makes changes of a directory durable: the server has done so before it answered them.
+    #[allow(clippy::unused_async)]
+    pub async fn fsyncdir(&self, _cred: &Cred, _ino: u64, fh: Fh) -> Result<()> {
+        if self.mount().dirs.contains_key(&fh.0) { Ok(()) } else { Err(Error::BadHandle) }
+    }
+
+    /// Entries from `offset` on (0, or the `offset` of an entry that was returned), as many as fit in `max_bytes` as FUSE
+    /// counts them; `.` and `..` included; none at the end. With `plus`, what is known of each file comes along.
+    pub async fn readdir(
+        &self,
+        cred: &Cred,
+        _ino: u64,
+        fh: Fh,
+        offset: u64,
+        plus: bool,
+        max_bytes: usize,
+    ) -> Result<Vec<DirItem>> {
+        let handle = self.mount().dirs.get(&fh.0).map(|handle| Arc::clone(&handle)).ok_or(Error::BadHandle)?;
+        let dir = &handle.node;
+        let known = handle.listing.lock().clone();
+        let listing = match known {
+            Some(listing) if offset > 0 => listing,
+            _ => {
+                let listing = match self.listing_from_names(cred, dir, plus) {
+                    Some(listing) => listing,
+                    None => self.list(cred, dir),
+                };
+                *handle.listing.lock() = Some(Arc::clone(&listing));
+                listing
+            }
+        };
+        let per_item = if plus { 160 } else { 32 };
+        let mut room = max_bytes;
+        let mut out = Vec::new();
+        for (at, name) in (0..).zip([&b"."[..], b".."]) {
+            if at >= offset {
+                let ino = if at == 0 { dir.ino() } else { dir.lock().place.as_ref().map_or(dir.ino(), |place| place.parent) };
+                let name = Bytes::from_static(name);
+                out.push(DirItem { ino, offset: at + 1, kind: FileKind::Directory, name, entry: None, pin: None });
+                room = room.saturating_sub(per_item);
+            }
+        }
+        let first = offset.max(DOTS) - DOTS;
+        let items = listing.items(first as usize, (room / per_item).max(1)).await;
+        let items = match items {
+            // What is there already is served first; the error comes with the next call.
+            Err(error) if out.is_empty() => return Err(error),
+            Err(_) => return Ok(out),
+            Ok(items) => items,
+        };
+        let now = Instant::now();
+        let entry_ttl = self.name_ttl(dir, now);
+        for (index, item) in (first..).zip(items) {
+            let cost = per_item + item.name.len();
+            if cost > room && !out.is_empty() {
+                break;
+            }
+            room = room.saturating_sub(cost);
+            let pin = item.id.filter(|_| plus).and_then(|id| self.mount().table.lock().resolve(id));
+            let entry = pin.as_ref().and_then(|node| {
+                let (attr, attr_ttl) = node.lock().fresh(now)?;
+                Some(Entry { attr, generation: node.id.serial, entry_ttl, attr_ttl })
+            });
+            out.push(DirItem {
+                ino: item.ino,
+                offset: index + DOTS + 1,
+                kind: item.kind,
+                name: item.name,
+                entry,
+                pin,
+            });
+        }
+        Ok(out)
+    }
+
+    /// The kernel took the entry of a [`DirItem`]: that counts as a lookup.
+    pub fn accepted(&self, item: &DirItem) {
+        if let (Some(node), Some(_)) = (&item.pin, &item.entry) {
+            self.mount().table.lock().add_lookups(node.ino(), 1);
+        }
+    }
+
+    /// A listing without asking, when all names are known and, with `plus`, most children's attributes are fresh.
+    fn listing_from_names(&self, cred: &Cred, dir: &Arc<Node>, plus: bool) -> Option<Arc<Listing>> {
+        let now = Instant::now();
+        let (names, edits) = {
+            let mut state = dir.lock();
+            if !state.may_list(cred, now, self.mount().options.timeouts.dir_max) {
+                return None;
+            }
+            let change = state.attrs.fresh_change(now);
+            let names = &mut state.dir().names;
+            (names.all(change, now)?, names.edits())
+        };
+        let table = self.mount().table.lock();
+        if plus {
+            let step = (names.len() / SAMPLE).max(1);
+            let sample: Vec<_> = names.iter().step_by(step).collect();
+            let is_fresh = |(_, dentry): &&&(Bytes, Dentry)| match dentry {
+                Dentry::Present { id, .. } => table.resolve(*id).is_some_and(|node| node.lock().fresh(now).is_some()),
+                _ => false,
+            };
+            if sample.iter().filter(is_fresh).count() * 4 < sample.len() * 3 {
+                return None;
+            }
+        }
+        let item = |(name, dentry): (Bytes, Dentry)| match dentry {
+            Dentry::Present { id, kind } => Item { name, kind, ino: id.ino, id: Some(id) },
+            _ => Item { name, kind: FileKind::Regular, ino: table.peek(None, None), id: None },
+        };
+        let listing = Listing::new(cred, edits);
+        listing.push(names.into_iter().map(item).collect());
+        listing.finish(Ok(()));
+        Some(Arc::new(listing))
+    }
+
+    /// Reads the directory, or joins somebody who is just doing so.
+    pub(crate) fn list(&self, cred: &Cred, dir: &Arc<Node>) -> Arc<Listing> {
+        let mut state = dir.lock();
+        let dir_state = state.dir();
+        let edits = dir_state.names.edits();
+        if let Some(listing) = &dir_state.listing
+            && listing.edits == edits
+            && listing.cred == *cred
+            && !listing.is_finished()
+        {
+            return Arc::clone(listing);
+        }
+        let listing = Arc::new(Listing::new(cred, edits));
+        dir_state.listing = Some(Arc::clone(&listing));
+        drop(state);
+        let (vfs, dir, reading) = (self.clone(), Arc::clone(dir), Arc::clone(&listing));
+        self.mount().tasks.spawn(async move {
+            let end = vfs.read_listing(&dir, &reading).await;
+            let dir_state = &mut *dir.lock();
+            let listing = &mut dir_state.dir().listing;
+            if listing.as_ref().is_some_and(|other| Arc::ptr_eq(other, &reading)) {
+                *listing = None;
+            }
+            reading.finish(end);
+        });
+        listing
+    }
+
+    async fn read_listing(&self, dir: &Arc<Node>, listing: &Listing) -> Result<()> {
+        let mount = self.mount();
+        let timeouts = &mount.options.timeouts;
+        let (mut cookie, mut verifier, mut restarts) = (0, [0; 8], 0);
+        let mut change = None;
+        let mut one_state = true;
+        let mut served: HashSet<Bytes> = HashSet::new();
+        loop {
+            let sent = Instant::now();
+            let page = match mount.client.readdir(&listing.cred, &dir.handle, cookie, verifier).await {
+                Ok(page) => page,
+                Err(error) if lost_track(&error) && cookie > 0 && restarts < RESTARTS => {
+                    // Begin again; what has been served already is not served twice.
+                    (cookie, verifier, restarts) = (0, [0; 8], restarts + 1);
+                    one_state = false;
+                    served.extend(listing.state.lock().items.iter().map(|item| item.name.clone()));
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            dir.update(&page.dir, sent, Origin::Asked, timeouts);
+            one_state &= change.is_none_or(|change| change == page.dir.change);
+            change = Some(page.dir.change);
+            let last = page.entries.last().map(|entry| entry.cookie);
+            let mut items = self.take_entries(dir, page.entries, sent);
+            items.retain(|item| !served.contains(&item.name));
+            listing.push(items);
+            match last {
+                _ if page.eof => break,
+                Some(last) if last != cookie => (cookie, verifier) = (last, page.verifier),
+                _ => return Err(Error::Invalid("the server sent a page of a listing that leads nowhere")),
+            }
+        }
+        if let Some(change) = change
+            && one_state
+        {
+            let names: Vec<_> =
+                listing.state.lock().items.iter().map(|item| (item.name.clone(), item.dentry())).collect();
+            let mut state = dir.lock();
+            let names_state = &mut state.dir().names;
+            if names_state.edits() == listing.edits {
+                names_state.install(change, names);
+            }
+        }
+        Ok(())
+    }
+
+    fn take_entries(&self, dir: &Arc<Node>, entries: Vec<DirEntry>, sent: Instant) -> Vec<Item> {
+        let mut items = Vec::with_capacity(entries.len());
+        for entry in entries {
+            if self.mount().hides(&entry.name) {
+                continue;
+            }
+            let name = entry.name;
+            let Some((handle, attr)) = &entry.file else {
+                let ino = self.mount().table.lock().peek(None, None);
+                items.push(Item { name, kind: FileKind::Regular, ino, id: None });
+                continue;
+            };
+            let place = Place { parent: dir.ino(), name: name.clone() };
+            let node = self.node_for(handle, attr, sent, Some(place));
+            items.push(Item { name, kind: node.kind, ino: node.ino(), id: Some(node.id) });
+        }
+        items
+    }
+}
+
+/// Errors that mean: the place in the listing is gone, the directory is not.
+fn lost_track(error: &nfs4_client::Error) -> bool {
+    matches!(error.status(), Some(Nfs4Error::BadCookie | Nfs4Error::NotSame))
+}

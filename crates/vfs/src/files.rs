@@ -1,0 +1,443 @@
+//! Open files: from `open` to `release`.
+//!
+//! Close-to-open is kept here: every open asks the server (an OPEN, or a GETATTR when the same identity has the file open
+//! already), and pages are dropped when the change attribute has moved; every close writes and commits before it
+//! returns. `OpenHandle` is one `open` of a program, `ServerOpen` the state at the server that several of them share.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use nfs4_client::{Access, Create, Cred, Errno, OpenAccess, OpenHow};
+
+use crate::attr::FileKind;
+use crate::error::{Error, Result};
+use crate::kernel::Stale;
+use crate::names::{Dentry, Edit};
+use crate::node::{Node, OwnChange, Place, ServerOpen};
+use crate::read::fetch::reaches_stale_end;
+use crate::read::planner::Planner;
+use crate::sync::Locked;
+use crate::types::{Entry, Fh, OpenFlags, Opened, Unwritten};
+use crate::vfs::Vfs;
+use crate::write::flush::Goal;
+
+/// How much of a file comes along with its open.
+const START: u32 = 64 << 10;
+
+/// A file that a program has open.
+#[derive(Debug)]
+pub(crate) struct OpenHandle {
+    pub(crate) node: Arc<Node>,
+    pub(crate) open: Arc<ServerOpen>,
+    flags: OpenFlags,
+    pub(crate) planner: Locked<Planner>,
+    /// How many failures to write this handle has told of.
+    pub(crate) failures_seen: Locked<u64>,
+}
+
+fn access_of(flags: OpenFlags) -> OpenAccess {
+    match (flags.read, flags.write) {
+        (_, false) => OpenAccess::Read,
+        (false, true) => OpenAccess::Write,
+        (true, true) => OpenAccess::Both,
+    }
+}
+
+impl Vfs {
+    fn handle(&self, fh: Fh) -> Result<Arc<OpenHandle>> {
+        self.mount().files.get(&fh.0).map(|handle| Arc::clone(&handle)).ok_or(Error::BadHandle)
+    }
+
+    /// Opens a regular file. Always asks the server, unless `open_freshness` allows otherwise.
+    ///
+    /// # Errors
+    /// What the server says, or that it is not a regular file.
+    pub async fn open(&self, cred: &Cred, ino: u64, flags: OpenFlags) -> Result<Opened> {
+        if flags.write || flags.truncate {
+            self.writable()?;
+        }
+        let node = self.node(ino)?;
+        match node.kind {
+            FileKind::Regular => {}
+            FileKind::Directory => return Err(Error::IsDirectory),
+            _ => return Err(Error::Invalid("only regular files can be opened")),
+        }
+        let (vfs, cred) = (self.clone(), cred.clone());
+        self.to_its_end(async move { vfs.open_node(&cred, node, flags).await }).await
+    }
+
+    async fn open_node(&self, cred: &Cred, node: Arc<Node>, flags: OpenFlags) -> Result<Opened> {
+        let access = access_of(flags);
+        let joined = node.lock().file().join(cred, access);
+        let (open, changed) = match joined {
+            Some(open) => match self.revalidate_open(cred, &node).await {
+                Ok(changed) => (open, changed),
+                Err(error) => {
+                    self.leave(&node, &open).await;
+                    return Err(error);
+                }
+            },
+            None => self.open_at_server(cred, &node, access, flags).await?,
+        };
+        if flags.truncate {
+            let set = crate::types::SetAttr { size: Some(0), ..Default::default() };
+            if let Err(error) = self.truncate(&node, set, 0, cred, Some(&open.file())).await {
+                self.leave(&node, &open).await;
+                return Err(error);
+            }
+        }
+        if changed {
+            self.mount().kernel.drop_now(Stale::Inode(node.ino())).await;
+        }
+        Ok(self.new_handle(node, open, flags))
+    }
+
+    /// Asks whether the file has changed, unless that is known well enough.
+    async fn revalidate_open(&self, cred: &Cred, node: &Arc<Node>) -> Result<bool> {
+        let freshness = self.mount().options.open_freshness;
+        if node.lock().attrs.age(Instant::now()) < freshness {
+            return Ok(false);
+        }
+        self.revalidate(cred, node).await
+    }
+
+    async fn open_at_server(
+        &self,
+        cred: &Cred,
+        node: &Arc<Node>,
+        access: OpenAccess,
+        flags: OpenFlags,
+    ) -> Result<(Arc<ServerOpen>, bool)> {
+        let mount = self.mount();
+        let (touched, has_start) = {
+            let mut state = node.lock();
+            let start = 0..state.attrs.last().size.min(u64::from(START));
+            let has_start = state.attrs.last().size > 0 && mount.pages.lock().gaps(node.id.serial, start).is_empty();
+            (state.file().touched, has_start)
+        };
+        let wants_start = flags.read && !flags.truncate && !flags.direct && !has_start && mount.options.cache_size > 0;
+        let count = if wants_start { START } else { 0 };
+        let sent = Instant::now();
+        let opened = mount.client.open_and_read(cred, &node.handle, access, count).await?;
+        let open = ServerOpen::new(opened.file);
+        let changed = self.take_attr(node, &opened.attr, sent);
+        {
+            let mut state = node.lock();
+            state.file().opens.push(Arc::clone(&open));
+            if let Some(rights) = opened.rights {
+                state.learn_rights(cred, rights, sent);
+            }
+        }
+        if let Some(data) = opened.data {
+            self.keep_start(node, &data.data, touched);
+        }
+        Ok((open, changed))
+    }
+
+    fn new_handle(&self, node: Arc<Node>, open: Arc<ServerOpen>, flags: OpenFlags) -> Opened {
+        let fh = self.mount().next_fh();
+        let (failures, keep_cache) = {
+            let mut state = node.lock();
+            let file = state.file();
+            file.handles += 1;
+            let keep_cache = file.kernel_version == Some(file.version) && !flags.truncate;
+            file.kernel_version = Some(file.version);
+            (file.failures, keep_cache)
+        };
+        let handle = OpenHandle {
+            node,
+            open,
+            flags,
+            planner: Locked::default(),
+            failures_seen: Locked::new(failures),
+        };
+        self.mount().files.insert(fh.0, Arc::new(handle));
+        Opened { fh, keep_cache, direct_io: flags.direct }
+    }
+
+    /// Opens a name, and makes the file when there is none. With `exclusive` the server is always asked, whatever is known.
+    pub async fn create(
+        &self,
+        cred: &Cred,
+        parent: u64,
+        name: &[u8],
+        mode: u32,
+        flags: OpenFlags,
+    ) -> Result<(Entry, Opened)> {
+        self.writable()?;
+        self.check_name(name)?;
+        let dir = self.directory(parent)?;
+        let (vfs, cred, name) = (self.clone(), cred.clone(), Bytes::copy_from_slice(name));
+        let work = async move {
+            let (node, open) = vfs.create_at_server(&cred, &dir, name, mode, flags).await?;
+            let entry = vfs.entry(&dir, &node);
+            Ok((entry, vfs.new_handle(node, open, flags)))
+        };
+        self.to_its_end(work).await
+    }
+
+    async fn create_at_server(
+        &self,
+        cred: &Cred,
+        dir: &Arc<Node>,
+        name: Bytes,
+        mode: u32,
+        flags: OpenFlags,
+    ) -> Result<(Arc<Node>, Arc<ServerOpen>)> {
+        if !flags.exclusive
+            && let Some(node) = self.known_child(dir, &name)
+        {
+            // It may exist after all; what was written to it comes before its truncation.
+            self.flush_node(&node, Goal::Sent).await;
+        }
+        let mount = self.mount();
+        let set = nfs4_client::SetAttr {
+            mode: Some(mode & 0o7777),
+            size: (flags.truncate && !flags.exclusive).then_some(0),
+            ..Default::default()
+        };
+        let create = if flags.exclusive { Create::Exclusive(set) } else { Create::Unchecked(set) };
+        let how = OpenHow { access: access_of(flags), create: Some(create), truncate: false };
+        let own = OwnChange::begin(dir);
+        let sent = Instant::now();
+        let opened = match mount.client.open(cred, &dir.handle, &name, how).await {
+            Ok(opened) => opened,
+            Err(error) => {
+                drop(own);
+                if error.errno() == Errno::Exist {
+                    dir.lock().dir().names.unlearn(&name);
+                }
+                return Err(error.into());
+            }
+        };
+        let place = Place { parent: dir.ino(), name: name.clone() };
+        let handle = opened.file.handle().clone();
+        let node = self.node_for(&handle, &opened.attr, sent, Some(place));
+        let dentry = Dentry::Present { id: node.id, kind: node.kind };
+        own.done(opened.dir_change.unwrap_or_default(), vec![Edit(name, dentry)], mount.options.timeouts.dir_min);
+        let open = ServerOpen::new(opened.file);
+        node.lock().file().opens.push(Arc::clone(&open));
+        Ok((node, open))
+    }
+
+    /// Reads from `offset` on: fewer than `size` bytes only at the end of the file.
+    pub async fn read(&self, cred: &Cred, _ino: u64, fh: Fh, offset: u64, size: u32) -> Result<Vec<Bytes>> {
+        let handle = self.handle(fh)?;
+        if handle.open.access == OpenAccess::Write {
+            return Err(Error::BadHandle);
+        }
+        let stale = reaches_stale_end(&handle.node.lock(), offset, u64::from(size), Instant::now());
+        if stale {
+            self.revalidate(cred, &handle.node).await?;
+        }
+        if handle.flags.direct {
+            self.read_direct(&handle, offset, u64::from(size)).await
+        } else {
+            self.read_cached(&handle, offset, u64::from(size)).await
+        }
+    }
+
+    /// Writes at `offset`, or at the end of a file opened for appending. Returns how many bytes: all.
+    ///
+    /// # Errors
+    /// Also those of earlier writes, where they have become known since.
+    pub async fn write(&self, cred: &Cred, _ino: u64, fh: Fh, offset: u64, data: Bytes) -> Result<u32> {
+        self.writable()?;
+        let handle = self.handle(fh)?;
+        if !handle.open.writes() {
+            return Err(Error::BadHandle);
+        }
+        let append = handle.flags.append;
+        if append {
+            let stale = {
+                let state = handle.node.lock();
+                !state.is_busy() && state.attrs.fresh(Instant::now()).is_none()
+            };
+            if stale {
+                self.revalidate(cred, &handle.node).await?;
+            }
+        }
+        let count = self.write_back(&handle, offset, data, append).await?;
+        if handle.flags.sync || handle.flags.direct {
+            self.flush_node(&handle.node, Goal::Stable).await;
+            self.tell_failure(&handle)?;
+        }
+        Ok(count)
+    }
+
+    fn tell_failure(&self, handle: &OpenHandle) -> Result<()> {
+        let mut state = handle.node.lock();
+        match handle.unseen_failure(state.file()) {
+            Some(errno) => Err(Error::Writeback(errno)),
+            None => Ok(()),
+        }
+    }
+
+    /// A program closes one of its descriptors: everything written so far is on stable storage when this returns 0.
+    ///
+    /// # Errors
+    /// What went wrong with the writes, told once for each open.
+    pub async fn flush(&self, _cred: &Cred, _ino: u64, fh: Fh) -> Result<()> {
+        let handle = self.handle(fh)?;
+        if handle.open.writes() {
+            self.flush_node(&handle.node, Goal::Stable).await;
+            self.tell_failure(&handle)?;
+        }
+        Ok(())
+    }
+
+    /// Everything written to the file so far, by whomever, is on stable storage when this returns 0.
+    pub async fn fsync(&self, _cred: &Cred, _ino: u64, fh: Fh, _datasync: bool) -> Result<()> {
+        let handle = self.handle(fh)?;
+        self.flush_node(&handle.node, Goal::Stable).await;
+        self.tell_failure(&handle)
+    }
+
+    /// The last descriptor of an open is closed.
+    pub async fn release(&self, _cred: &Cred, _ino: u64, fh: Fh) -> Result<()> {
+        let (_, handle) = self.mount().files.remove(&fh.0).ok_or(Error::BadHandle)?;
+        let vfs = self.clone();
+        let work = async move {
+            vfs.close_handle(&handle).await;
+            Ok(())
+        };
+        self.to_its_end(work).await
+    }
+
+    /// Returns what could not be written and has been told to nobody.
+    async fn close_handle(&self, handle: &OpenHandle) -> Option<Unwritten> {
+        let node = &handle.node;
+        if handle.open.writes() {
+            self.flush_node(node, Goal::Stable).await;
+        }
+        let unwritten = {
+            let mut state = node.lock();
+            let name = state.place.as_ref().map(|place| place.name.clone());
+            let file = state.file();
+            let errno = handle.open.writes().then(|| handle.unseen_failure(file)).flatten();
+            errno.map(|errno| Unwritten { ino: node.ino(), name, bytes: file.lost, errno })
+        };
+        if let Some(unwritten) = &unwritten {
+            tracing::error!(ino = unwritten.ino, bytes = unwritten.bytes, "a file was closed before all of it could be written");
+        }
+        self.leave(node, &handle.open).await;
+        let hidden = {
+            let mut state = node.lock();
+            let file = state.file();
+            file.handles = file.handles.saturating_sub(1);
+            if file.handles == 0 { state.hidden.take() } else { None }
+        };
+        if let Some(hidden) = hidden {
+            self.remove_hidden(node, &hidden).await;
+        }
+        unwritten
+    }
+
+    /// One user of an open less; the last one closes it at the server.
+    async fn leave(&self, node: &Arc<Node>, open: &Arc<ServerOpen>) {
+        let last = node.lock().file().leave(open);
+        if last && let Err(error) = self.mount().client.close(&open.file()).await {
+            tracing::debug!(ino = node.ino(), %error, "CLOSE");
+        }
+    }
+
+    /// Opens again what the server no longer holds open (its lease ran out).
+    pub(crate) async fn reopen(&self, open: &Arc<ServerOpen>) -> Result<()> {
+        let mount = self.mount();
+        let old = open.file();
+        if !old.is_lost() {
+            return Ok(());
+        }
+        let sent = Instant::now();
+        let opened = mount.client.open_handle(&open.cred, old.handle(), open.access).await?;
+        if open.file().is_lost() {
+            open.replace(opened.file);
+        } else {
+            // Somebody else was faster.
+            let _ = mount.client.close(&opened.file).await;
+        }
+        let node = mount.table.lock().find(old.handle());
+        if let Some(node) = node {
+            self.take_attr(&node, &opened.attr, sent);
+        }
+        Ok(())
+    }
+
+    /// Whether `cred` may do everything in `mask` (`R_OK` 4, `W_OK` 2, `X_OK` 1).
+    pub async fn access(&self, cred: &Cred, ino: u64, mask: u32) -> Result<()> {
+        let node = self.node(ino)?;
+        if mask & 2 != 0 {
+            self.writable()?;
+        }
+        let directory = node.kind == FileKind::Directory;
+        let mut wanted = Access::default();
+        if mask & 4 != 0 {
+            wanted = wanted.and(Access::READ);
+        }
+        if mask & 2 != 0 {
+            wanted = wanted.and(Access::MODIFY).and(Access::EXTEND);
+        }
+        if mask & 1 != 0 {
+            wanted = wanted.and(if directory { Access::LOOKUP } else { Access::EXECUTE });
+        }
+        if wanted == Access::default() {
+            return Ok(());
+        }
+        let limit = self.mount().options.timeouts.dir_max;
+        let sent = Instant::now();
+        let known = {
+            let state = node.lock();
+            state.attrs.fresh_change(sent).and_then(|_| state.rights(cred, sent, limit))
+        };
+        let granted = match known {
+            Some(granted) => granted,
+            None => {
+                let (granted, attr) = self.mount().client.access(cred, &node.handle, Access::ALL).await?;
+                self.take_attr(&node, &attr, sent);
+                node.lock().learn_rights(cred, granted, sent);
+                granted
+            }
+        };
+        if granted.contains(wanted) { Ok(()) } else { Err(Error::Denied) }
+    }
+
+    /// Writes everything dirty, closes everything and ends the session. Returns the files that could not be written.
+    ///
+    /// Waits for the server as long as it takes; whoever cannot wait drops the future and the mount with it.
+    pub async fn shutdown(&self) -> Vec<Unwritten> {
+        let mount = self.mount();
+        mount.closed.cancel();
+        let dirty: Vec<Arc<Node>> = mount.dirty.lock().values().cloned().collect();
+        // All at once: each waits for round trips of its own.
+        let flushes: Vec<_> = dirty
+            .into_iter()
+            .map(|node| {
+                let vfs = self.clone();
+                mount.tasks.spawn(async move { vfs.flush_node(&node, Goal::Stable).await })
+            })
+            .collect();
+        for flush in flushes {
+            let _ = flush.await;
+        }
+        let open: Vec<u64> = mount.files.iter().map(|handle| *handle.key()).collect();
+        let closes: Vec<_> = open
+            .into_iter()
+            .filter_map(|fh| mount.files.remove(&fh))
+            .map(|(_, handle)| {
+                let vfs = self.clone();
+                mount.tasks.spawn(async move { vfs.close_handle(&handle).await })
+            })
+            .collect();
+        let mut unwritten = Vec::new();
+        for close in closes {
+            unwritten.extend(close.await.ok().flatten());
+        }
+        mount.dirs.clear();
+        mount.kernel.disconnect();
+        mount.client.shutdown().await;
+        mount.tasks.close();
+        mount.tasks.wait().await;
+        unwritten
+    }
+}

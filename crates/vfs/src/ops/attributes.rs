@@ -1,0 +1,166 @@
+//! Attributes and symbolic links' targets.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use nfs4_client::{Cred, Nfs4Error};
+
+use crate::attr::{Attr, FileKind};
+use crate::attrs::Origin;
+use crate::error::{Error, Result};
+use crate::node::{Body, Node};
+use crate::types::{Fh, SetAttr};
+use crate::vfs::Vfs;
+use crate::write::flush::Goal;
+
+/// So many children of one directory must be asked for within [`BURST`] with old attributes before all are asked for at
+/// once.
+const STALE_HITS: u32 = 3;
+
+/// See [`STALE_HITS`].
+const BURST: Duration = Duration::from_secs(1);
+
+/// Larger directories are not read as a whole to refresh some children.
+const REFRESH_LIMIT: usize = 20_000;
+
+impl Vfs {
+    /// A file's attributes and for how long they may be shown. One round trip when what is known is too old, else none.
+    pub async fn getattr(&self, cred: &Cred, ino: u64, _fh: Option<Fh>) -> Result<(Attr, Duration)> {
+        let node = self.node(ino)?;
+        if let Some(fresh) = node.lock().fresh(Instant::now()) {
+            return Ok(fresh);
+        }
+        if self.refresh_siblings(cred, &node).await
+            && let Some(fresh) = node.lock().fresh(Instant::now())
+        {
+            return Ok(fresh);
+        }
+        self.revalidate(cred, &node).await?;
+        Ok(self.attr_and_ttl(&node))
+    }
+
+    fn attr_and_ttl(&self, node: &Node) -> (Attr, Duration) {
+        let state = node.lock();
+        (state.shown(), state.ttl(Instant::now()))
+    }
+
+    /// GETATTR. True: the file's data have changed elsewhere.
+    pub(crate) async fn revalidate(&self, cred: &Cred, node: &Arc<Node>) -> Result<bool> {
+        let sent = Instant::now();
+        match self.mount().client.getattr(cred, &node.handle).await {
+            Ok(attr) => Ok(self.take_attr(node, &attr, sent)),
+            Err(error) => {
+                if matches!(error.status(), Some(Nfs4Error::Stale | Nfs4Error::Fhexpired | Nfs4Error::Badhandle)) {
+                    self.is_gone(node);
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// The server says that the file is no longer there.
+    pub(crate) fn is_gone(&self, node: &Node) {
+        let place = {
+            let mut state = node.lock();
+            state.attrs.expire();
+            state.place.clone()
+        };
+        self.mount().table.lock().retire(node.id);
+        self.mount().pages.lock().drop_file(node.id.serial);
+        if let Some(place) = place
+            && let Ok(dir) = self.directory(place.parent)
+        {
+            dir.lock().dir().names.unlearn(&place.name);
+        }
+    }
+
+    /// When several files of one directory are asked for one after the other, one listing brings the attributes of all.
+    /// False: not done.
+    pub(crate) async fn refresh_siblings(&self, cred: &Cred, node: &Node) -> bool {
+        let Some(place) = node.lock().place.clone() else { return false };
+        let Ok(dir) = self.directory(place.parent) else { return false };
+        {
+            let now = Instant::now();
+            let mut state = dir.lock();
+            let change = Some(state.attrs.last().change);
+            let dir_state = state.dir();
+            if dir_state.stale_since.is_none_or(|since| now.saturating_duration_since(since) > BURST) {
+                dir_state.stale_since = Some(now);
+                dir_state.stale_hits = 0;
+            }
+            dir_state.stale_hits += 1;
+            if dir_state.stale_hits < STALE_HITS || dir_state.names.len_if_complete(change, now, REFRESH_LIMIT).is_none() {
+                return false;
+            }
+        }
+        let listing = self.list(cred, &dir);
+        let done = listing.finished().await.is_ok();
+        dir.lock().dir().stale_hits = 0;
+        done
+    }
+
+    /// Sets attributes. One round trip, and those of the writes that have to come before it.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn setattr(&self, cred: &Cred, ino: u64, fh: Option<Fh>, set: SetAttr) -> Result<(Attr, Duration)> {
+        let node = self.node(ino)?;
+        if set.is_empty() {
+            return self.getattr(cred, ino, fh).await;
+        }
+        self.writable()?;
+        if let Some(size) = set.size {
+            self.set_size(cred, &node, fh, set, size).await?;
+            return Ok(self.attr_and_ttl(&node));
+        }
+        // Data first: a WRITE after it would undo the times, and may no longer be allowed.
+        self.flush_node(&node, Goal::Sent).await;
+        let sent = Instant::now();
+        let attr = self.mount().client.setattr(cred, &node.handle, None, set.to_client()).await?;
+        node.update(&attr, sent, Origin::OwnChange, &self.mount().options.timeouts);
+        Ok(self.attr_and_ttl(&node))
+    }
+
+    async fn set_size(&self, cred: &Cred, node: &Arc<Node>, fh: Option<Fh>, set: SetAttr, size: u64) -> Result<()> {
+        match node.kind {
+            FileKind::Regular => {}
+            FileKind::Directory => return Err(Error::IsDirectory),
+            _ => return Err(Error::Invalid("only a regular file has a size that can be set")),
+        }
+        let limit = self.mount().client.limits().max_file_size;
+        if size > i64::MAX as u64 || (limit > 0 && size > limit) {
+            return Err(Error::FileTooBig);
+        }
+        // Through an open file its right to write counts, as it was when it was opened.
+        let open = fh
+            .and_then(|fh| self.mount().files.get(&fh.0).map(|handle| Arc::clone(&handle.open)))
+            .filter(|open| open.writes());
+        let (vfs, node, cred) = (self.clone(), Arc::clone(node), cred.clone());
+        let work = async move {
+            let file = open.map(|open| open.file());
+            vfs.truncate(&node, set, size, &cred, file.as_ref()).await
+        };
+        self.to_its_end(work).await
+    }
+
+    /// A symbolic link's target.
+    pub async fn readlink(&self, cred: &Cred, ino: u64) -> Result<Bytes> {
+        let node = self.node(ino)?;
+        if node.kind != FileKind::Symlink {
+            return Err(Error::Invalid("not a symbolic link"));
+        }
+        {
+            let state = node.lock();
+            if let Body::Link(change, target) = &state.body
+                && state.attrs.fresh_change(Instant::now()) == Some(*change)
+            {
+                return Ok(target.clone());
+            }
+        }
+        let change = node.lock().attrs.last().change;
+        let target = self.mount().client.readlink(cred, &node.handle).await?;
+        node.lock().body = Body::Link(change, target.clone());
+        Ok(target)
+    }
+}

@@ -1,0 +1,5 @@
+//! The calls that need no open file, each with what it costs: names, attributes, links.
+
+mod attributes;
+mod names;
+mod removal;

@@ -1,0 +1,229 @@
+//! Finding and making names.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use nfs4_client::{Create, Created, Cred, Errno, NewNode, OpenAccess, OpenHow};
+
+use crate::attr::FileKind;
+use crate::attrs::Origin;
+use crate::error::{Error, Result};
+use crate::names::{Dentry, Edit};
+use crate::node::{Node, OwnChange, Place};
+use crate::types::{Entry, Looked, NodeKind};
+use crate::vfs::Vfs;
+
+impl Vfs {
+    /// What a name stands for. No round trip while the directory's names are known and the file's attributes hold, else
+    /// one.
+    pub async fn lookup(&self, cred: &Cred, parent: u64, name: &[u8]) -> Result<Looked> {
+        let dir = self.directory(parent)?;
+        match self.child(cred, &dir, name).await? {
+            Some(node) => Ok(Looked::Found(self.entry(&dir, &node))),
+            None => Ok(Looked::Missing { ttl: self.name_ttl(&dir, Instant::now()) }),
+        }
+    }
+
+    /// The file of a name, if there is one, with attributes that hold.
+    pub(crate) async fn child(&self, cred: &Cred, dir: &Arc<Node>, name: &[u8]) -> Result<Option<Arc<Node>>> {
+        if name == b"." {
+            return Ok(Some(Arc::clone(dir)));
+        }
+        if name == b".." {
+            return self.parent(cred, dir).await.map(Some);
+        }
+        self.check_name(name)?;
+        if self.mount().hides(name) {
+            return Ok(None);
+        }
+        match self.remembered(cred, dir, name) {
+            Some(Remembered::Missing) => return Ok(None),
+            Some(Remembered::Fresh(node)) => return Ok(Some(node)),
+            Some(Remembered::Stale(node)) => {
+                if self.refresh_siblings(cred, &node).await
+                    && let Some(Remembered::Fresh(node)) = self.remembered(cred, dir, name)
+                {
+                    return Ok(Some(node));
+                }
+            }
+            None => {}
+        }
+        let sent = Instant::now();
+        let found = self.mount().client.lookup(cred, &dir.handle, name).await?;
+        self.take_attr(dir, &found.dir, sent);
+        let node = found.entry.map(|(handle, attr)| {
+            let place = Place { parent: dir.ino(), name: Bytes::copy_from_slice(name) };
+            self.node_for(&handle, &attr, sent, Some(place))
+        });
+        let dentry = node.as_ref().map_or(Dentry::Missing, |node| Dentry::Present { id: node.id, kind: node.kind });
+        dir.lock().dir().names.learn(found.dir.change, name, dentry);
+        Ok(node)
+    }
+
+    fn remembered(&self, cred: &Cred, dir: &Arc<Node>, name: &[u8]) -> Option<Remembered> {
+        let now = Instant::now();
+        let dentry = {
+            let mut state = dir.lock();
+            if !state.may_search(cred, now, self.mount().options.timeouts.dir_max) {
+                return None;
+            }
+            let change = state.attrs.fresh_change(now);
+            state.dir().names.get(name, change, now)?
+        };
+        let Dentry::Present { id, .. } = dentry else { return Some(Remembered::Missing) };
+        let node = self.mount().table.lock().resolve(id)?;
+        let holds = node.lock().fresh(now).is_some();
+        Some(if holds { Remembered::Fresh(node) } else { Remembered::Stale(node) })
+    }
+
+    /// The file that a name stood for when it was last heard of.
+    pub(crate) fn known_child(&self, dir: &Node, name: &[u8]) -> Option<Arc<Node>> {
+        let id = dir.lock().dir().names.last_known(name)?;
+        self.mount().table.lock().resolve(id)
+    }
+
+    async fn parent(&self, cred: &Cred, dir: &Arc<Node>) -> Result<Arc<Node>> {
+        if Arc::ptr_eq(dir, &self.mount().root) {
+            return Ok(Arc::clone(dir));
+        }
+        let known = dir.lock().place.as_ref().map(|place| place.parent);
+        if let Some(Ok(node)) = known.map(|ino| self.directory(ino)) {
+            return Ok(node);
+        }
+        let sent = Instant::now();
+        let (handle, attr) = self.mount().client.lookup_parent(cred, &dir.handle).await?;
+        Ok(self.node_for(&handle, &attr, sent, None))
+    }
+
+    /// Makes a directory. One round trip.
+    pub async fn mkdir(&self, cred: &Cred, parent: u64, name: &[u8], mode: u32) -> Result<Entry> {
+        self.make(cred, parent, name, NewNode::Directory, mode).await
+    }
+
+    /// Makes a symbolic link. One round trip.
+    pub async fn symlink(&self, cred: &Cred, parent: u64, name: &[u8], target: &[u8]) -> Result<Entry> {
+        self.make(cred, parent, name, NewNode::Symlink(Bytes::copy_from_slice(target)), 0o777).await
+    }
+
+    /// Makes an empty regular file, a FIFO, a socket or a device. One round trip.
+    pub async fn mknod(&self, cred: &Cred, parent: u64, name: &[u8], kind: NodeKind, mode: u32) -> Result<Entry> {
+        let new = match kind {
+            NodeKind::Regular => return self.make_regular(cred, parent, name, mode).await,
+            NodeKind::Fifo => NewNode::Fifo,
+            NodeKind::Socket => NewNode::Socket,
+            NodeKind::CharDevice { major, minor } => NewNode::CharDevice(major, minor),
+            NodeKind::BlockDevice { major, minor } => NewNode::BlockDevice(major, minor),
+        };
+        self.make(cred, parent, name, new, mode).await
+    }
+
+    async fn make(&self, cred: &Cred, parent: u64, name: &[u8], new: NewNode, mode: u32) -> Result<Entry> {
+        self.writable()?;
+        self.check_name(name)?;
+        let dir = self.directory(parent)?;
+        let own = OwnChange::begin(&dir);
+        let sent = Instant::now();
+        let set = nfs4_client::SetAttr { mode: Some(mode & 0o7777), ..Default::default() };
+        let made = self.mount().client.create(cred, &dir.handle, name, new, set).await;
+        let Created { handle, attr, dir_change } = match made {
+            Ok(created) => created,
+            Err(error) => {
+                drop(own);
+                return Err(self.not_made(&dir, name, error));
+            }
+        };
+        let name = Bytes::copy_from_slice(name);
+        let place = Place { parent: dir.ino(), name: name.clone() };
+        let node = self.node_for(&handle, &attr, sent, Some(place));
+        let dentry = Dentry::Present { id: node.id, kind: node.kind };
+        own.done(dir_change, vec![Edit(name, dentry)], self.mount().options.timeouts.dir_min);
+        if node.kind == FileKind::Directory {
+            dir.lock().attrs.expire_times();
+            // Nobody else has seen it: it is empty.
+            node.lock().dir().names.install(attr.change, []);
+        }
+        Ok(self.entry(&dir, &node))
+    }
+
+    async fn make_regular(&self, cred: &Cred, parent: u64, name: &[u8], mode: u32) -> Result<Entry> {
+        self.writable()?;
+        self.check_name(name)?;
+        let dir = self.directory(parent)?;
+        let (vfs, cred, name) = (self.clone(), cred.clone(), Bytes::copy_from_slice(name));
+        let work = async move {
+            let own = OwnChange::begin(&dir);
+            let sent = Instant::now();
+            let set = nfs4_client::SetAttr { mode: Some(mode & 0o7777), ..Default::default() };
+            let how = OpenHow { access: OpenAccess::Write, create: Some(Create::Exclusive(set)), truncate: false };
+            let opened = match vfs.mount().client.open(&cred, &dir.handle, &name, how).await {
+                Ok(opened) => opened,
+                Err(error) => {
+                    drop(own);
+                    return Err(vfs.not_made(&dir, &name, error));
+                }
+            };
+            let place = Place { parent: dir.ino(), name: name.clone() };
+            let handle = opened.file.handle().clone();
+            let node = vfs.node_for(&handle, &opened.attr, sent, Some(place));
+            let dentry = Dentry::Present { id: node.id, kind: node.kind };
+            let info = opened.dir_change.unwrap_or_default();
+            own.done(info, vec![Edit(name, dentry)], vfs.mount().options.timeouts.dir_min);
+            // Behind the caller's back: nothing was written.
+            let closing = vfs.clone();
+            vfs.mount().tasks.spawn(async move {
+                if let Err(error) = closing.mount().client.close(&opened.file).await {
+                    tracing::debug!(%error, "CLOSE");
+                }
+            });
+            Ok(vfs.entry(&dir, &node))
+        };
+        self.to_its_end(work).await
+    }
+
+    /// A further name for a file. One round trip.
+    pub async fn link(&self, cred: &Cred, ino: u64, newparent: u64, newname: &[u8]) -> Result<Entry> {
+        self.writable()?;
+        self.check_name(newname)?;
+        let node = self.node(ino)?;
+        let dir = self.directory(newparent)?;
+        let own = OwnChange::begin(&dir);
+        let sent = Instant::now();
+        let linked = self.mount().client.link(cred, &node.handle, &dir.handle, newname).await;
+        let (attr, info) = match linked {
+            Ok(linked) => linked,
+            Err(error) => {
+                drop(own);
+                return Err(self.not_made(&dir, newname, error));
+            }
+        };
+        node.update(&attr, sent, Origin::OwnChange, &self.mount().options.timeouts);
+        let dentry = Dentry::Present { id: node.id, kind: node.kind };
+        let edits = vec![Edit(Bytes::copy_from_slice(newname), dentry)];
+        own.done(info, edits, self.mount().options.timeouts.dir_min);
+        Ok(self.entry(&dir, &node))
+    }
+
+    /// A name that exists though we may have believed otherwise.
+    fn not_made(&self, dir: &Node, name: &[u8], error: nfs4_client::Error) -> Error {
+        if error.errno() == Errno::Exist {
+            let mut state = dir.lock();
+            if state.dir().names.last_known(name).is_none() {
+                // What is believed of this directory is wrong somewhere.
+                state.dir().names.forget();
+                state.attrs.expire();
+            }
+        }
+        error.into()
+    }
+}
+
+/// What is known of a name without asking.
+enum Remembered {
+    Missing,
+    /// This file, whose attributes hold.
+    Fresh(Arc<Node>),
+    /// This file, whose attributes have run out.
+    Stale(Arc<Node>),
+}
+

@@ -1,0 +1,236 @@
+//! Removing and renaming, and the hidden names of files that are removed while they are open.
+//!
+//! A file that a program still has open must stay until it is closed. Where the server promises that
+//! (OPEN4_RESULT_PRESERVE_UNLINKED, RFC 8881 §18.16.3) it is simply removed; elsewhere it is renamed to a name of our own
+//! in the same directory, which is not shown, and removed with the last close.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use nfs4_client::{ChangeInfo, Cred};
+
+use crate::attr::FileKind;
+use crate::error::{Error, Result};
+use crate::names::{Dentry, Edit};
+use crate::node::{Hidden, Node, OwnChange, Place};
+use crate::types::RenameFlags;
+use crate::vfs::Vfs;
+
+impl Vfs {
+    /// Removes a name that is not a directory's. One round trip.
+    pub async fn unlink(&self, cred: &Cred, parent: u64, name: &[u8]) -> Result<()> {
+        self.writable()?;
+        let dir = self.directory(parent)?;
+        let node = self.child(cred, &dir, name).await?.ok_or(Error::NotFound)?;
+        if node.kind == FileKind::Directory {
+            return Err(Error::IsDirectory);
+        }
+        if must_hide(&node) {
+            return self.hide(cred, &dir, name, &node).await;
+        }
+        let (vfs, cred, name) = (self.clone(), cred.clone(), Bytes::copy_from_slice(name));
+        self.to_its_end(async move { vfs.remove(&cred, &dir, name, &node).await }).await
+    }
+
+    /// Removes an empty directory. One round trip.
+    pub async fn rmdir(&self, cred: &Cred, parent: u64, name: &[u8]) -> Result<()> {
+        self.writable()?;
+        let dir = self.directory(parent)?;
+        if name == b"." {
+            return Err(Error::Invalid("a directory cannot remove itself"));
+        }
+        let node = self.child(cred, &dir, name).await?.ok_or(Error::NotFound)?;
+        if node.kind != FileKind::Directory {
+            return Err(Error::NotDirectory);
+        }
+        let (vfs, cred, name) = (self.clone(), cred.clone(), Bytes::copy_from_slice(name));
+        self.to_its_end(async move { vfs.remove(&cred, &dir, name, &node).await }).await
+    }
+
+    async fn remove(&self, cred: &Cred, dir: &Arc<Node>, name: Bytes, node: &Arc<Node>) -> Result<()> {
+        let own = OwnChange::begin(dir);
+        match self.mount().client.remove(cred, &dir.handle, &name).await {
+            Ok(info) => {
+                own.done(info, vec![Edit(name, Dentry::Missing)], self.mount().options.timeouts.dir_min);
+                self.lost_a_name(node);
+                Ok(())
+            }
+            Err(error) => {
+                drop(own);
+                if error.errno() == nfs4_client::Errno::NoEnt {
+                    dir.lock().dir().names.unlearn(&name);
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// A file has one name less; without any it is gone.
+    fn lost_a_name(&self, node: &Arc<Node>) {
+        let last = {
+            let mut state = node.lock();
+            let links = state.attrs.last().nlink;
+            let last = links <= 1 || node.kind == FileKind::Directory;
+            state.attrs.set_nlink(if last { 0 } else { links - 1 });
+            if !last {
+                state.attrs.expire();
+            }
+            last
+        };
+        if last {
+            self.mount().table.lock().retire(node.id);
+            self.mount().pages.lock().drop_file(node.id.serial);
+        }
+    }
+
+    /// Renames an open file out of sight.
+    async fn hide(&self, cred: &Cred, dir: &Arc<Node>, name: &[u8], node: &Arc<Node>) -> Result<()> {
+        let hidden = Bytes::from(self.mount().hidden_name());
+        let (vfs, cred, dir, node) = (self.clone(), cred.clone(), Arc::clone(dir), Arc::clone(node));
+        let name = Bytes::copy_from_slice(name);
+        let work = async move {
+            let own = OwnChange::begin(&dir);
+            let mount = vfs.mount();
+            let (info, _) = mount.client.rename(&cred, &dir.handle, &name, &dir.handle, &hidden).await?;
+            own.done(info, vec![Edit(name, Dentry::Missing)], mount.options.timeouts.dir_min);
+            let closed = {
+                let mut state = node.lock();
+                state.hidden = Some(Hidden { dir: Arc::clone(&dir), name: hidden, cred });
+                state.place = None;
+                // The rename has changed its change attribute, but not its data.
+                state.attrs.expire();
+                if state.file().handles == 0 { state.hidden.take() } else { None }
+            };
+            if let Some(hidden) = closed {
+                vfs.remove_hidden(&node, &hidden).await;
+            }
+            Ok(())
+        };
+        self.to_its_end(work).await
+    }
+
+    /// The last close of a hidden file.
+    pub(crate) async fn remove_hidden(&self, node: &Arc<Node>, hidden: &Hidden) {
+        if let Err(error) = self.remove(&hidden.cred, &hidden.dir, hidden.name.clone(), node).await {
+            let name = String::from_utf8_lossy(&hidden.name);
+            tracing::warn!(%error, "a file that was removed while it was open is left behind as {name}");
+        }
+    }
+
+    /// Renames; an existing target is replaced. One round trip.
+    ///
+    /// # Errors
+    /// `no_replace` and `exchange` have no counterpart in NFS and are refused, so that programs take their other way.
+    pub async fn rename(
+        &self,
+        cred: &Cred,
+        parent: u64,
+        name: &[u8],
+        newparent: u64,
+        newname: &[u8],
+        flags: RenameFlags,
+    ) -> Result<()> {
+        self.writable()?;
+        self.check_name(newname)?;
+        let from = self.directory(parent)?;
+        let to = self.directory(newparent)?;
+        if flags.exchange {
+            return Err(Error::Invalid("NFS cannot exchange two names"));
+        }
+        let node = self.child(cred, &from, name).await?.ok_or(Error::NotFound)?;
+        let target = self.child(cred, &to, newname).await?;
+        if flags.no_replace {
+            let refused = Error::Invalid("NFS cannot rename on condition that the target does not exist");
+            return Err(if target.is_some() { Error::Exists } else { refused });
+        }
+        if let Some(target) = &target
+            && target.id != node.id
+            && target.kind != FileKind::Directory
+            && node.kind != FileKind::Directory
+            && must_hide(target)
+        {
+            self.hide(cred, &to, newname, target).await?;
+        }
+        let (vfs, cred) = (self.clone(), cred.clone());
+        let names = (Bytes::copy_from_slice(name), Bytes::copy_from_slice(newname));
+        self.to_its_end(async move { vfs.rename_at_server(&cred, [&from, &to], names, &node, target).await }).await
+    }
+
+    async fn rename_at_server(
+        &self,
+        cred: &Cred,
+        [from, to]: [&Arc<Node>; 2],
+        (name, newname): (Bytes, Bytes),
+        node: &Arc<Node>,
+        target: Option<Arc<Node>>,
+    ) -> Result<()> {
+        let mount = self.mount();
+        let trust = mount.options.timeouts.dir_min;
+        let same_dir = Arc::ptr_eq(from, to);
+        let own_from = OwnChange::begin(from);
+        let own_to = (!same_dir).then(|| OwnChange::begin(to));
+        let renamed = mount.client.rename(cred, &from.handle, &name, &to.handle, &newname).await;
+        let (source, destination) = match renamed {
+            Ok(changes) => changes,
+            Err(error) => {
+                drop((own_from, own_to));
+                from.lock().dir().names.unlearn(&name);
+                to.lock().dir().names.unlearn(&newname);
+                return Err(error.into());
+            }
+        };
+        if target.as_ref().is_some_and(|target| target.id == node.id) {
+            // Two names of one file: nothing happened.
+            own_from.done(source, Vec::new(), trust);
+            if let Some(own_to) = own_to {
+                own_to.done(destination, Vec::new(), trust);
+            }
+            return Ok(());
+        }
+        let gone = Edit(name, Dentry::Missing);
+        let come = Edit(newname.clone(), Dentry::Present { id: node.id, kind: node.kind });
+        match own_to {
+            None => own_from.done(both(source, destination), vec![gone, come], trust),
+            Some(own_to) => {
+                own_from.done(source, vec![gone], trust);
+                own_to.done(destination, vec![come], trust);
+            }
+        }
+        {
+            let mut state = node.lock();
+            state.place = Some(Place { parent: to.ino(), name: newname });
+            // Its ctime has changed.
+            state.attrs.expire_times();
+        }
+        if let Some(target) = target
+            && target.lock().hidden.is_none()
+        {
+            self.lost_a_name(&target);
+        }
+        Ok(())
+    }
+}
+
+/// Within one directory, the reply tells the same change twice; servers differ in which half is right.
+fn both(source: ChangeInfo, destination: ChangeInfo) -> ChangeInfo {
+    if source == destination {
+        return source;
+    }
+    let later = |a: u64, b: u64| if a.wrapping_sub(b).cast_signed() > 0 { a } else { b };
+    let earlier = |a: u64, b: u64| if a.wrapping_sub(b).cast_signed() > 0 { b } else { a };
+    ChangeInfo {
+        atomic: source.atomic && destination.atomic,
+        before: earlier(source.before, destination.before),
+        after: later(source.after, destination.after),
+    }
+}
+
+/// Whether removing the file's name must leave the file alone because it is open and the server would not keep it.
+fn must_hide(node: &Arc<Node>) -> bool {
+    let mut state = node.lock();
+    if state.hidden.is_some() {
+        return false;
+    }
+    let Some(file) = state.known_file() else { return false };
+    file.handles > 0 && !file.opens.iter().all(|open| open.file().survives_unlink())
+}

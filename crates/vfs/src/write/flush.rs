@@ -1,0 +1,355 @@
+//! Sends what [`Dirty`](super::dirty::Dirty) decides, and waits for it.
+//!
+//! [`Vfs::pump`] asks for actions until there is none and gives each a task; each task ends by pumping again. Flushing is
+//! asking for everything and waiting. No task holds a lock while it waits for the network.
+
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use nfs4_client::{Errno, OpenFile, Stability, Written};
+
+use crate::attrs::Origin;
+use crate::error::{Error, Result};
+use crate::extents::Piece;
+use crate::files::OpenHandle;
+use crate::node::{FileState, Node, NodeState, ServerOpen};
+use crate::types::SetAttr;
+use crate::vfs::Vfs;
+use crate::write::dirty::{Action, Policy};
+
+/// What a flush waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Goal {
+    /// The server has the bytes.
+    Sent,
+    /// They are on its stable storage.
+    Stable,
+}
+
+/// What is sent beyond what has been asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Push {
+    /// What fills a WRITE.
+    Ready,
+    /// And what has waited long enough.
+    Old,
+    /// Everything: memory is short.
+    All,
+}
+
+/// Nothing is sent for a file while it is being cut; ends also when nobody waits for the truncation any more.
+struct Frozen {
+    vfs: Vfs,
+    node: Arc<Node>,
+    cut: Vec<Piece>,
+}
+
+impl Frozen {
+    /// The truncation has succeeded.
+    fn keep_cut(&mut self) {
+        self.cut.clear();
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        let mut state = self.node.lock();
+        let file = state.file();
+        file.dirty.put_back(&self.cut, Instant::now());
+        file.dirty.thaw();
+        let progress = Arc::clone(&file.progress);
+        self.vfs.account(&self.node, file);
+        drop(state);
+        progress.notify_waiters();
+        self.vfs.pump(&self.node, Push::Ready);
+    }
+}
+
+impl Vfs {
+    /// Takes bytes written by a program through `handle`.
+    pub(crate) async fn write_back(&self, handle: &OpenHandle, offset: u64, data: Bytes, append: bool) -> Result<u32> {
+        let mount = self.mount();
+        let len = data.len() as u64;
+        let push = || self.pump_all(Push::All);
+        mount.gauge.wait_for_room(len, mount.options.dirty_limit, push).await;
+        let limits = mount.client.limits();
+        {
+            let mut state = handle.node.lock();
+            let offset = if append { state.attrs.last().size } else { offset };
+            let end = offset.checked_add(len).ok_or(Error::FileTooBig)?;
+            if end > i64::MAX as u64 || (limits.max_file_size > 0 && end > limits.max_file_size) {
+                return Err(Error::FileTooBig);
+            }
+            let file = state.file();
+            file.touched += 1;
+            if let Some(errno) = handle.unseen_failure(file) {
+                return Err(Error::Writeback(errno));
+            }
+            file.taint(&(offset..end));
+            file.dirty.write(offset, data, Instant::now(), u64::from(limits.max_write));
+            self.account(&handle.node, file);
+            let size = state.attrs.last().size.max(end);
+            state.attrs.set_size(size);
+            state.attrs.touch(crate::attr::Timestamp::from_system_time(std::time::SystemTime::now()));
+            mount.pages.lock().drop_range(handle.node.id.serial, offset..end);
+        }
+        self.pump(&handle.node, Push::Ready);
+        Ok(len as u32)
+    }
+
+    /// Brings the mount's count of dirty bytes, and its list of files that have some, up to date.
+    pub(crate) fn account(&self, node: &Arc<Node>, file: &mut FileState) {
+        let mount = self.mount();
+        mount.gauge.settle(&mut file.accounted, file.dirty.bytes());
+        let mut dirty = mount.dirty.lock();
+        if file.dirty.is_clean() {
+            dirty.remove(&node.id.serial);
+        } else {
+            dirty.entry(node.id.serial).or_insert_with(|| Arc::clone(node));
+        }
+    }
+
+    fn policy(&self, push: Push) -> Policy {
+        let mount = self.mount();
+        let limits = mount.client.limits();
+        let (waiting, limit) = (mount.gauge.get(), mount.options.dirty_limit);
+        Policy {
+            max_write: u64::from(limits.max_write).max(1),
+            max_flights: (limits.slots as usize / 2).clamp(1, 32),
+            age: (push == Push::Old).then_some(mount.options.dirty_age),
+            commit_soon: push == Push::All || waiting > limit / 2,
+            send_now: push == Push::All,
+        }
+    }
+
+    /// Starts everything that can be sent for a file now.
+    pub(crate) fn pump(&self, node: &Arc<Node>, push: Push) {
+        let policy = self.policy(push);
+        loop {
+            let mut state = node.lock();
+            let Some(file) = state.known_file() else { return };
+            let Some(action) = file.dirty.next(Instant::now(), &policy) else { return };
+            let writer = file.writer();
+            drop(state);
+            self.mount().tasks.spawn(self.clone().carry_out(Arc::clone(node), action, writer));
+        }
+    }
+
+    /// Starts what can be sent for every file.
+    pub(crate) fn pump_all(&self, push: Push) {
+        let nodes: Vec<Arc<Node>> = self.mount().dirty.lock().values().cloned().collect();
+        for node in nodes {
+            self.pump(&node, push);
+        }
+    }
+
+    // A boxed future, because it starts the next ones of its kind.
+    fn carry_out(
+        self,
+        node: Arc<Node>,
+        action: Action,
+        writer: Option<Arc<ServerOpen>>,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(async move {
+            match action {
+                Action::Write { id, offset, data, sync } => self.send_write(&node, id, offset, data, sync, writer).await,
+                Action::Commit => self.send_commit(&node, writer).await,
+            }
+            let progress = {
+                let mut state = node.lock();
+                let file = state.file();
+                self.account(&node, file);
+                Arc::clone(&file.progress)
+            };
+            self.pump(&node, Push::Ready);
+            progress.notify_waiters();
+        })
+    }
+
+    async fn send_write(
+        &self,
+        node: &Arc<Node>,
+        id: u64,
+        offset: u64,
+        data: Vec<Bytes>,
+        sync: bool,
+        writer: Option<Arc<ServerOpen>>,
+    ) {
+        let sent = Instant::now();
+        let stability = if sync { Stability::FileSync } else { Stability::Unstable };
+        let result = match &writer {
+            Some(open) => self.write_at(open, offset, data, stability).await,
+            None => Err(Error::BadHandle),
+        };
+        let mut state = node.lock();
+        match result {
+            Ok(written) => {
+                let stable = written.committed > Stability::Unstable;
+                let clean = state.file().dirty.written(id, u64::from(written.count), stable, written.verifier);
+                self.keep_clean(node, clean);
+                let timeouts = &self.mount().options.timeouts;
+                node.update_locked(&mut state, &written.attr, sent, Origin::OwnChange, true, timeouts);
+            }
+            Err(error) => {
+                let lost = state.file().dirty.failed(id);
+                self.give_up(node, &mut state, lost.into_iter().collect(), &error);
+            }
+        }
+    }
+
+    async fn send_commit(&self, node: &Arc<Node>, writer: Option<Arc<ServerOpen>>) {
+        let sent = Instant::now();
+        let mount = self.mount();
+        let result = match &writer {
+            Some(open) => mount.client.commit(&open.cred, &node.handle, 0, 0).await.map_err(Error::from),
+            None => Err(Error::BadHandle),
+        };
+        let mut state = node.lock();
+        match result {
+            Ok((verifier, attr)) => {
+                let clean = state.file().dirty.committed(verifier);
+                self.keep_clean(node, clean);
+                node.update_locked(&mut state, &attr, sent, Origin::OwnChange, true, &mount.options.timeouts);
+            }
+            Err(error) => {
+                let lost = state.file().dirty.commit_failed();
+                self.give_up(node, &mut state, lost, &error);
+            }
+        }
+    }
+
+    fn keep_clean(&self, node: &Node, clean: Vec<Piece>) {
+        let mut pages = self.mount().pages.lock();
+        for (at, data) in clean {
+            pages.put(node.id.serial, at, data);
+        }
+    }
+
+    /// Bytes could not be written: they are gone, and whoever wrote them will be told.
+    fn give_up(&self, node: &Node, state: &mut NodeState, lost: Vec<Range<u64>>, error: &Error) {
+        let bytes: u64 = lost.iter().map(|range| range.end - range.start).sum();
+        let errno = error.errno();
+        tracing::error!(ino = node.ino(), bytes, %error, "written data could not be stored");
+        state.file().fail(errno, bytes);
+        state.attrs.expire();
+        let mut pages = self.mount().pages.lock();
+        for range in lost {
+            pages.drop_range(node.id.serial, range);
+        }
+    }
+
+    async fn write_at(
+        &self,
+        open: &Arc<ServerOpen>,
+        offset: u64,
+        data: Vec<Bytes>,
+        stability: Stability,
+    ) -> Result<Written> {
+        let client = &self.mount().client;
+        match client.write(&open.file(), offset, data.clone(), stability).await {
+            Err(nfs4_client::Error::StateLost) => {
+                self.reopen(open).await?;
+                Ok(client.write(&open.file(), offset, data, stability).await?)
+            }
+            result => Ok(result?),
+        }
+    }
+
+    /// Waits until everything written so far has reached the goal or failed.
+    pub(crate) async fn flush_node(&self, node: &Arc<Node>, goal: Goal) {
+        let (seq, progress) = {
+            let mut state = node.lock();
+            let Some(file) = state.known_file() else { return };
+            let seq = match goal {
+                Goal::Sent => file.dirty.ask_sent(),
+                Goal::Stable => file.dirty.ask_stable(),
+            };
+            (seq, Arc::clone(&file.progress))
+        };
+        loop {
+            let moved = progress.notified();
+            tokio::pin!(moved);
+            moved.as_mut().enable();
+            self.pump(node, Push::Ready);
+            {
+                let mut state = node.lock();
+                let dirty = &state.file().dirty;
+                let reached = match goal {
+                    Goal::Sent => dirty.is_sent(seq),
+                    Goal::Stable => dirty.is_stable(seq),
+                };
+                if reached {
+                    return;
+                }
+            }
+            moved.await;
+        }
+    }
+
+    /// SETATTR with a size: what was written before is at the server first or cut off, what is written after stays.
+    pub(crate) async fn truncate(
+        &self,
+        node: &Arc<Node>,
+        set: SetAttr,
+        size: u64,
+        cred: &nfs4_client::Cred,
+        open: Option<&OpenFile>,
+    ) -> Result<()> {
+        let mut frozen = self.freeze(node, size).await;
+        let sent = Instant::now();
+        let mount = self.mount();
+        let attr = mount.client.setattr(cred, &node.handle, open, set.to_client()).await?;
+        let mut state = node.lock();
+        frozen.keep_cut();
+        let file = state.file();
+        file.dirty.was_cut(size);
+        file.taint(&(0..u64::MAX));
+        mount.pages.lock().drop_range(node.id.serial, size..u64::MAX);
+        node.update_locked(&mut state, &attr, sent, Origin::OwnChange, false, &mount.options.timeouts);
+        let end = state.file().dirty.end().unwrap_or(0);
+        state.attrs.set_size(size.max(end));
+        drop(state);
+        drop(frozen);
+        Ok(())
+    }
+
+    async fn freeze(&self, node: &Arc<Node>, size: u64) -> Frozen {
+        let progress = Arc::clone(&node.lock().file().progress);
+        loop {
+            let moved = progress.notified();
+            tokio::pin!(moved);
+            moved.as_mut().enable();
+            {
+                let mut state = node.lock();
+                let file = state.file();
+                if file.dirty.is_ready_for_truncation(size) {
+                    file.dirty.freeze();
+                    file.touched += 1;
+                    let cut = file.dirty.cut_off(size);
+                    file.taint(&(size..u64::MAX));
+                    return Frozen { vfs: self.clone(), node: Arc::clone(node), cut };
+                }
+                if !file.dirty.is_frozen() {
+                    file.dirty.ask_sent();
+                }
+            }
+            self.pump(node, Push::Ready);
+            moved.await;
+        }
+    }
+}
+
+impl OpenHandle {
+    /// A failure to write that this handle has not told of yet; telling it counts.
+    pub(crate) fn unseen_failure(&self, file: &FileState) -> Option<Errno> {
+        let mut seen = self.failures_seen.lock();
+        if *seen == file.failures {
+            return None;
+        }
+        *seen = file.failures;
+        file.last_failure
+    }
+}
