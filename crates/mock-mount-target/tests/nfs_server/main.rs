@@ -4,7 +4,9 @@
 
 mod driver;
 mod files;
+mod profile;
 mod random;
+mod referee;
 mod sessions;
 mod state;
 mod whole_life;
