@@ -19,6 +19,12 @@ use super::session::slots::{CachedReply, Verdict, fingerprint};
 
 /// Bytes of the RPC header before a reply (AUTH_NONE verifier), which count in the session's limits.
 const RPC_REPLY_HEADER: usize = 24;
+const CLOSE: u32 = 4;
+const LOCKU: u32 = 14;
+const OPEN_DOWNGRADE: u32 = 21;
+const FREE_STATEID: u32 = 45;
+const SEQUENCE: u32 = 53;
+
 /// No result of an operation that changes something is longer, but for LOCK's refusals.
 const MOST_OF_A_CHANGE: usize = 160;
 
@@ -267,10 +273,15 @@ impl Server {
         mut input: Reader,
         tag: &Opaque,
     ) -> Reply {
-        let sequence = u32::from(53u8);
+        let sequence = SEQUENCE;
         let mut results = Results::default();
         match self.plan.judge(Subject { opnum: sequence, ..Subject::default() }) {
             Some(Action::Status(error)) => {
+                if matches!(error, Nfs4Error::Badsession | Nfs4Error::Deadsession) {
+                    // Nobody destroys a session that he was told is not there; so it is not.
+                    self.lose_session(args.sa_sessionid);
+                }
+                self.excuse_after(sequence, error);
                 results.push(Answer::Op(Resop4::failed(sequence, error)), sequence);
                 return self.reply(results, tag);
             }
@@ -411,13 +422,21 @@ impl Server {
         let opnum = op.opnum();
         *self.referee.count().operations.entry(op.name()).or_default() += 1;
         cx.short = None;
-        let action = self.plan.judge(subject_of(&op));
+        let path = if self.plan.wants_names() { cx.current.and_then(|at| self.fs.path_of(at.file)) } else { None };
+        let mut subject = subject_of(&op);
+        if subject.name.is_none() {
+            subject.name = path.as_deref().and_then(|path| path.rsplit('/').next()).map(str::as_bytes);
+        }
+        let action = self.plan.judge(subject);
+        if let (Some(_), Argop4::CreateSession(args)) = (&action, &op)
+            && let Some(client) = self.clients.get_mut(args.csa_clientid)
+        {
+            client.create_disturbed = true;
+        }
         match action {
             None => return Some(self.carry_out(cx, op)),
             Some(Action::Status(error)) => {
-                if ends_state(&op) && !matches!(error, Nfs4Error::Delay | Nfs4Error::Grace) {
-                    self.states.excuse();
-                }
+                self.excuse_after(opnum, error);
                 return Some(Answer::Op(Resop4::failed(opnum, error)));
             }
             Some(Action::StatusAfter(error)) => {
@@ -454,12 +473,41 @@ impl Server {
         Some(self.carry_out(cx, op))
     }
 
+    /// A fault answered an error that the server had no reason for. Whoever believes it may leave state behind: because
+    /// it was told that the state is gone, or because giving it back failed. DELAY and GRACE say to try again.
+    fn excuse_after(&mut self, opnum: u32, error: Nfs4Error) {
+        let gives_back = [CLOSE, LOCKU, OPEN_DOWNGRADE, FREE_STATEID].contains(&opnum);
+        let tries_again = matches!(error, Nfs4Error::Delay | Nfs4Error::Grace);
+        if says_that_state_is_gone(error) || (gives_back && !tries_again) {
+            self.states.excuse();
+        }
+    }
+
     /// Handles that were put or saved for nothing.
     fn judge_handles(&mut self, cx: &Context<'_>, results: &Results) {
         if results.status.is_none() && cx.saved.is_some_and(|handle| !handle.used) {
             self.referee.mistake("a SAVEFH that nothing made use of".into());
         }
     }
+}
+
+fn says_that_state_is_gone(error: Nfs4Error) -> bool {
+    use Nfs4Error as E;
+    matches!(
+        error,
+        E::BadStateid
+            | E::OldStateid
+            | E::StaleStateid
+            | E::Expired
+            | E::AdminRevoked
+            | E::DelegRevoked
+            | E::Stale
+            | E::Badhandle
+            | E::Fhexpired
+            | E::StaleClientid
+            | E::Badsession
+            | E::Deadsession
+    )
 }
 
 /// Decodes one operation. OP_ILLEGAL for one that this minor version or program does not have, BADXDR for one whose
@@ -482,11 +530,6 @@ fn decode_op(input: &mut Reader, cx: &Context<'_>) -> Result<Argop4, (u32, Nfs4E
         Ok(op) => Ok(op),
         Err(_) => Err((opnum, Nfs4Error::Badxdr)),
     }
-}
-
-/// Whether an operation gives state back; one that fails for no good reason leaves it behind.
-fn ends_state(op: &Argop4) -> bool {
-    matches!(op, Argop4::Close(_) | Argop4::Locku(_) | Argop4::OpenDowngrade(_) | Argop4::FreeStateid(_))
 }
 
 /// Whether an operation changes something that throwing away its result would not undo.

@@ -7,7 +7,8 @@ use super::s3side::S3Change;
 /// What goes wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// The operation is not carried out and answers this status. On SEQUENCE the slot stays as it was.
+    /// The operation is not carried out and answers this status. On SEQUENCE the slot stays as it was, but after
+    /// BADSESSION and DEADSESSION the session is really gone.
     Status(Nfs4Error),
     /// The operation is carried out but answers this status.
     StatusAfter(Nfs4Error),
@@ -44,7 +45,7 @@ pub enum Action {
 pub struct Rule {
     /// Operation number; `None` is any operation.
     pub opnum: Option<u32>,
-    /// Only operations on this name (LOOKUP, OPEN, CREATE, REMOVE, RENAME).
+    /// Only operations on this name (LOOKUP, OPEN, CREATE, REMOVE, RENAME), or on a file of this name.
     pub name: Option<Vec<u8>>,
     /// Only READ and WRITE that touch this byte.
     pub offset: Option<u64>,
@@ -90,6 +91,11 @@ impl Plan {
     /// Takes all rules away.
     pub fn clear(&mut self) {
         self.rules.clear();
+    }
+
+    /// Whether any rule asks for a name.
+    pub fn wants_names(&self) -> bool {
+        self.rules.iter().any(|rule| rule.name.is_some())
     }
 
     /// How often a rule acted so far.

@@ -193,6 +193,20 @@ impl Server {
         }
     }
 
+    /// One session is gone, its client does not know how.
+    pub(super) fn lose_session(&mut self, id: Sessionid4) {
+        self.states.excuse();
+        self.sessions.remove(&id);
+        self.referee.forget_session(id);
+    }
+
+    /// Wishes that clients use `count` slots of each session at most (`sr_target_highest_slotid`).
+    pub fn wish_for_slots(&mut self, count: u32) {
+        for session in self.sessions.values_mut() {
+            session.target_highest = count.min(session.slots.len()).saturating_sub(1);
+        }
+    }
+
     /// All sessions are gone, the clients stay (NFS4ERR_BADSESSION).
     pub fn drop_sessions(&mut self) {
         self.states.excuse();

@@ -216,6 +216,58 @@ fn a_close_that_a_fault_made_fail_is_no_mistake_but_delay_is_to_be_tried_again()
     }
 }
 
+/// A client that is told that its state is gone may leave it; one that is told of another trouble may not.
+#[test]
+fn state_that_a_fault_says_is_gone_may_be_left_behind() {
+    for (error, accused) in [
+        (Nfs4Error::Expired, false),
+        (Nfs4Error::AdminRevoked, false),
+        (Nfs4Error::BadStateid, false),
+        (Nfs4Error::Stale, false),
+        (Nfs4Error::Io, true),
+        (Nfs4Error::Nospc, true),
+        (Nfs4Error::Delay, true),
+    ] {
+        let mut world = World::full();
+        let mut c = world.client("c");
+        let (file, open) = world.create_file(&mut c, "f");
+        world.server.plan_mut().add(Rule::once(38, Action::Status(error)));
+        let writing = vec![putfh(&file), write(open, 0, b"x", StableHow4::FileSync4)];
+        assert_eq!(world.status(&mut c, writing), Err(error));
+        assert_eq!(!world.server.at_end().is_empty(), accused, "{error}");
+    }
+}
+
+/// A fault on CREATE_SESSION: whether its sequence id counts is not for the client to know.
+#[test]
+fn a_client_that_counts_a_failed_create_session_is_no_mistake() {
+    let mut world = World::full();
+    let mut c = world.stranger("c");
+    world.identify(&mut c);
+    world.server.plan_mut().add(Rule::once(43, Action::Status(Nfs4Error::Io)));
+    assert_eq!(world.send(&c, vec![create_session(&c)]).status, Err(Nfs4Error::Io));
+    c.create_sequence += 1;
+    assert_eq!(world.send(&c, vec![create_session(&c)]).status, Err(Nfs4Error::SeqMisordered));
+    world.nobody_is_accused();
+}
+
+/// Faults find a file by its name, whether the operation names it or holds its handle.
+#[test]
+fn a_fault_on_a_name_hits_operations_on_that_name_and_on_that_file() {
+    let mut world = World::full();
+    let mut c = world.client("c");
+    let (f, open_f) = world.create_file(&mut c, "f");
+    let (g, open_g) = world.create_file(&mut c, "g");
+    for opnum in [15, 25] {
+        let rule = Rule { name: Some(b"f".to_vec()), ..Rule::once(opnum, Action::Status(Nfs4Error::Io)) };
+        world.server.plan_mut().add(rule);
+    }
+    assert_eq!(world.status(&mut c, vec![Argop4::Putrootfh, lookup("g")]), Ok(()));
+    assert_eq!(world.status(&mut c, vec![Argop4::Putrootfh, lookup("f")]), Err(Nfs4Error::Io));
+    assert_eq!(world.status(&mut c, vec![putfh(&g), read(open_g, 0, 1)]), Ok(()));
+    assert_eq!(world.status(&mut c, vec![putfh(&f), read(open_f, 0, 1)]), Err(Nfs4Error::Io));
+}
+
 /// Two opens and a close under way at once: an old seqid, or an open that the close took along, is nobody's mistake.
 #[test]
 fn opens_and_closes_that_cross_on_the_way_are_no_mistake() {

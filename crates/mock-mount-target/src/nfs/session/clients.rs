@@ -28,6 +28,8 @@ pub struct Client {
     pub create_sequence: u32,
     /// Its result, for a replay.
     pub create_result: Option<Result<CreateSession4resok, Nfs4Error>>,
+    /// Whether a fault answered a CREATE_SESSION, so that the client may count another way.
+    pub create_disturbed: bool,
     /// When the lease was last renewed.
     pub renewed: Now,
     /// Whether it destroyed its last session itself.
@@ -173,6 +175,7 @@ impl Clients {
             confirmed: false,
             create_sequence: 0,
             create_result: None,
+            create_disturbed: false,
             renewed: now,
             left: false,
             reclaim_complete: false,

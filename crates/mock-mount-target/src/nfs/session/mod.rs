@@ -47,6 +47,8 @@ pub struct Session {
     pub target_highest: u32,
     /// Partition (of the AWSFILE bind) that its connections must share.
     pub partition: Option<[u8; 64]>,
+    /// A connection of another partition that tried to use it.
+    pub strayed: Option<ConnId>,
 }
 
 /// The least that a channel must carry for any reply to fit: RPC header, SEQUENCE and a bit.

@@ -61,6 +61,11 @@ impl SlotTable {
         self.slots.is_empty()
     }
 
+    /// Whether a sequence id leaves out the next one of its slot.
+    pub fn is_ahead(&self, slotid: u32, sequenceid: u32) -> bool {
+        self.slots.get(slotid as usize).is_some_and(|slot| sequenceid.wrapping_sub(slot.sequenceid) as i32 > 1)
+    }
+
     /// Judges a request. A new one marks the slot as busy.
     pub fn begin(&mut self, slotid: u32, sequenceid: u32, fingerprint: u64) -> Verdict {
         let Some(slot) = self.slots.get_mut(slotid as usize) else {
