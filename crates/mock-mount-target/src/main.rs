@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use mock_mount_target::nfs::{Config, Profile};
 use mock_mount_target::{LinkSettings, MockHandle, MockServer, MockServerBuilder, ServerCertificate};
 
 /// A mount target for tests: TLS, IAM and bind as Amazon S3 Files has them, and an NFSv4.1/4.2 server behind.
@@ -34,6 +35,12 @@ struct Serve {
     plain_listen: Option<SocketAddr>,
     #[command(flatten)]
     backend: Backend,
+    /// Which server is played from memory.
+    #[arg(long, value_enum, default_value_t = Played::S3files)]
+    profile: Played,
+    /// How long a client of the server in memory may be silent, in seconds.
+    #[arg(long, default_value_t = 90, value_name = "SECONDS")]
+    lease: u64,
     /// The file system id that clients must name.
     #[arg(long, default_value = "fs-0123456789abcdef0", value_name = "ID")]
     file_system_id: String,
@@ -72,9 +79,23 @@ struct Serve {
 #[derive(Args)]
 #[group(multiple = false)]
 struct Backend {
+    /// Serve an empty file system from memory (the default).
+    #[arg(long)]
+    memory: bool,
+    /// Serve from memory, beginning with a copy of this folder; nothing is ever written back.
+    #[arg(long, value_name = "FOLDER")]
+    dir: Option<PathBuf>,
     /// Pass NFS records on to this server.
     #[arg(long, value_name = "HOST:PORT")]
     forward: Option<String>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Played {
+    /// What Amazon S3 Files does, and no more.
+    S3files,
+    /// Everything that a good NFSv4.2 server does.
+    Full,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -137,6 +158,14 @@ impl Serve {
         }
         if let Some(dir) = self.state_dir {
             builder = builder.state_dir(dir);
+        }
+        let profile = match self.profile {
+            Played::S3files => Profile::S3Files,
+            Played::Full => Profile::Full,
+        };
+        builder = builder.config(Config { lease: Duration::from_secs(self.lease), ..Config::new(profile) });
+        if let Some(dir) = self.backend.dir {
+            builder = builder.import(dir);
         }
         if let Some(to) = self.backend.forward {
             let mut addresses = tokio::net::lookup_host(&to).await.with_context(|| format!("cannot resolve {to}"))?;

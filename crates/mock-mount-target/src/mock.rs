@@ -23,6 +23,8 @@ use crate::front::{TlsDoor, accept_loop};
 use crate::iam::{AccessPoint, Credentials, Iam};
 use crate::kept::Kept;
 use crate::link::{Link, LinkSettings};
+use crate::memory::{Memory, MemoryService};
+use crate::nfs::{Config, Profile};
 use crate::service::{ConnInfo, Service};
 use crate::shared::{Connections, Counters, Mistakes, Shared, WireCounters};
 use crate::wire::{WireFaults, WireRule};
@@ -34,6 +36,7 @@ const IN_MEMORY: usize = 1 << 20;
 /// What stands behind the front.
 #[derive(Debug, Clone)]
 pub(crate) enum Backend {
+    Memory { config: Box<Config>, import: Option<PathBuf> },
     Forward(SocketAddr),
     Service(Arc<dyn Service>),
 }
@@ -62,7 +65,7 @@ pub struct MockServerBuilder {
 impl Default for MockServerBuilder {
     fn default() -> Self {
         Self {
-            backend: Backend::Forward(THIS_MACHINE),
+            backend: Backend::Memory { config: Box::default(), import: None },
             listen: THIS_MACHINE,
             plain: None,
             file_system_id: "fs-0123456789abcdef0".into(),
@@ -93,6 +96,27 @@ impl MockServer {
 }
 
 impl MockServerBuilder {
+    /// Serves from memory, as this profile does (the default: S3 Files).
+    pub fn profile(self, profile: Profile) -> Self {
+        self.config(Config::new(profile))
+    }
+
+    /// Serves from memory with these choices. The file system id is the builder's.
+    pub fn config(mut self, config: Config) -> Self {
+        self.backend = Backend::Memory { config: Box::new(config), import: None };
+        self
+    }
+
+    /// Serves from memory, beginning with a copy of this folder; nothing is ever written back.
+    pub fn import(mut self, dir: impl Into<PathBuf>) -> Self {
+        let config = match self.backend {
+            Backend::Memory { config, .. } => config,
+            _ => Box::default(),
+        };
+        self.backend = Backend::Memory { config, import: Some(dir.into()) };
+        self
+    }
+
     /// Passes NFS records on to the server at `to`, connection for connection.
     pub fn forward(mut self, to: SocketAddr) -> Self {
         self.backend = Backend::Forward(to);
@@ -215,9 +239,14 @@ impl MockServerBuilder {
         for access_point in self.access_points {
             iam.add_access_point(access_point);
         }
-        let service: Arc<dyn Service> = match self.backend {
-            Backend::Forward(to) => Arc::new(Forward::new(to)),
-            Backend::Service(service) => service,
+        let (service, memory): (Arc<dyn Service>, _) = match self.backend {
+            Backend::Memory { config, import } => {
+                let config = Config { file_system_id: self.file_system_id.clone(), ..*config };
+                let memory = Arc::new(Memory::new(config, Arc::clone(&clock), import.as_deref())?);
+                (Arc::new(MemoryService(Arc::clone(&memory))), Some(memory))
+            }
+            Backend::Forward(to) => (Arc::new(Forward::new(to)), None),
+            Backend::Service(service) => (service, None),
         };
         let shared = Arc::new(Shared {
             service,
@@ -249,7 +278,10 @@ impl MockServerBuilder {
             let (shared, stop) = (Arc::clone(&shared), stop.clone());
             tasks.push(tokio::spawn(accept_loop(listener, door, shared, stop)));
         }
-        Ok(MockHandle {
+        if let Some(memory) = &memory {
+            tasks.push(tokio::spawn(Arc::clone(memory).keep_time(stop.clone())));
+        }
+        let handle = MockHandle {
             addr,
             plain_addr,
             server_name,
@@ -259,10 +291,13 @@ impl MockServerBuilder {
             kept,
             iam,
             shared,
+            memory,
             stop,
             tasks,
             in_memory: TaskTracker::new(),
-        })
+        };
+        handle.tell_rtt(self.link.rtt);
+        Ok(handle)
     }
 }
 
@@ -293,7 +328,8 @@ pub struct MockHandle {
     seed: u64,
     kept: Kept,
     iam: Arc<Iam>,
-    pub(crate) shared: Arc<Shared>,
+    shared: Arc<Shared>,
+    pub(crate) memory: Option<Arc<Memory>>,
     stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
     in_memory: TaskTracker,
@@ -434,6 +470,7 @@ impl MockHandle {
     /// Changes the link.
     pub fn set_link(&self, settings: LinkSettings) {
         self.shared.link.set(settings);
+        self.tell_rtt(settings.rtt);
     }
 
     /// Changes the link's round trip time only.

@@ -105,7 +105,7 @@ impl Subject {
         };
         let range = match op {
             Argop4::Read(args) | Argop4::ReadBypass(args) => Some((args.offset, u64::from(args.count))),
-            Argop4::Write(args) => Some((args.offset, args.data.len() as u64)),
+            Argop4::Write(args) => Some((args.offset, args.len() as u64)),
             _ => None,
         };
         Self { opnum: op.opnum(), name, range }

@@ -2,6 +2,8 @@
 //! shares nothing with the client of this project.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
 
+pub mod session;
+
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
