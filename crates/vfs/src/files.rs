@@ -205,10 +205,7 @@ impl Vfs {
             Ok(opened) => opened,
             Err(error) => {
                 drop(own);
-                if error.errno() == Errno::Exist {
-                    dir.lock().dir().names.unlearn(&name);
-                }
-                return Err(error.into());
+                return Err(self.not_made(dir, &name, error));
             }
         };
         let place = Place { parent: dir.ino(), name: name.clone() };

@@ -210,7 +210,7 @@ impl Vfs {
     pub(crate) fn check_name(&self, name: &[u8]) -> Result<()> {
         let limit = match self.0.client.limits().max_name {
             0 => 255,
-            limit => limit as usize,
+            limit => limit.min(255) as usize,
         };
         if name.len() > limit {
             return Err(Error::NameTooLong);

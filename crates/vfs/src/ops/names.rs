@@ -25,6 +25,14 @@ impl Vfs {
         }
     }
 
+    /// The file of a name, if there is one; its attributes may be old.
+    pub(crate) async fn named(&self, cred: &Cred, dir: &Arc<Node>, name: &[u8]) -> Result<Option<Arc<Node>>> {
+        match self.remembered(cred, dir, name) {
+            Some(Remembered::Fresh(node) | Remembered::Stale(node)) => Ok(Some(node)),
+            _ => self.child(cred, dir, name).await,
+        }
+    }
+
     /// The file of a name, if there is one, with attributes that hold.
     pub(crate) async fn child(&self, cred: &Cred, dir: &Arc<Node>, name: &[u8]) -> Result<Option<Arc<Node>>> {
         if name == b"." {
@@ -205,7 +213,7 @@ impl Vfs {
     }
 
     /// A name that exists though we may have believed otherwise.
-    fn not_made(&self, dir: &Node, name: &[u8], error: nfs4_client::Error) -> Error {
+    pub(crate) fn not_made(&self, dir: &Node, name: &[u8], error: nfs4_client::Error) -> Error {
         if error.errno() == Errno::Exist {
             let mut state = dir.lock();
             if state.dir().names.last_known(name).is_none() {

@@ -21,7 +21,7 @@ impl Vfs {
     pub async fn unlink(&self, cred: &Cred, parent: u64, name: &[u8]) -> Result<()> {
         self.writable()?;
         let dir = self.directory(parent)?;
-        let node = self.child(cred, &dir, name).await?.ok_or(Error::NotFound)?;
+        let node = self.named(cred, &dir, name).await?.ok_or(Error::NotFound)?;
         if node.kind == FileKind::Directory {
             return Err(Error::IsDirectory);
         }
@@ -39,7 +39,7 @@ impl Vfs {
         if name == b"." {
             return Err(Error::Invalid("a directory cannot remove itself"));
         }
-        let node = self.child(cred, &dir, name).await?.ok_or(Error::NotFound)?;
+        let node = self.named(cred, &dir, name).await?.ok_or(Error::NotFound)?;
         if node.kind != FileKind::Directory {
             return Err(Error::NotDirectory);
         }
@@ -137,8 +137,8 @@ impl Vfs {
         if flags.exchange {
             return Err(Error::Invalid("NFS cannot exchange two names"));
         }
-        let node = self.child(cred, &from, name).await?.ok_or(Error::NotFound)?;
-        let target = self.child(cred, &to, newname).await?;
+        let node = self.named(cred, &from, name).await?.ok_or(Error::NotFound)?;
+        let target = self.named(cred, &to, newname).await?;
         if flags.no_replace {
             let refused = Error::Invalid("NFS cannot rename on condition that the target does not exist");
             return Err(if target.is_some() { Error::Exists } else { refused });

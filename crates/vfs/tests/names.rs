@@ -1,0 +1,266 @@
+//! Names, directories and attributes: what they are, and how few round trips they cost.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod stage;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use stage::{close, find, names, no_caching, on_stage, with_options, writing};
+use vfs::{Cred, Errno, FileKind, NodeKind, OpenFlags, RenameFlags, SetAttr, Timeouts, Vfs, VfsOptions};
+
+/// What `ls -l` does: the listing with all attributes; what it doesn't bring is looked up.
+async fn list_long(vfs: &Vfs, cred: &Cred, dir: u64) -> usize {
+    let fh = vfs.opendir(cred, dir).await.unwrap();
+    let (mut offset, mut count) = (0, 0);
+    loop {
+        let items = vfs.readdir(cred, dir, fh, offset, true, 32 << 10).await.unwrap();
+        let Some(last) = items.last() else { break };
+        offset = last.offset;
+        for item in items.iter().filter(|item| &item.name[..] != b"." && &item.name[..] != b"..") {
+            count += 1;
+            match item.entry {
+                Some(entry) => {
+                    assert_eq!(entry.attr.ino, item.ino);
+                    vfs.accepted(item);
+                }
+                None => assert!(find(vfs, cred, dir, std::str::from_utf8(&item.name).unwrap()).await.is_some()),
+            }
+        }
+    }
+    vfs.releasedir(cred, dir, fh).await.unwrap();
+    count
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listing_of_a_thousand_files_fills_the_caches() {
+    on_stage("thousand", async |stage| {
+        for n in 0..1000 {
+            stage.vfs.mknod(&stage.cred, stage.dir, format!("file-{n:04}").as_bytes(), NodeKind::Regular, 0o644).await.unwrap();
+        }
+        let timeouts = Timeouts { file_min: Duration::from_millis(800), ..Timeouts::default() };
+        let (vfs, dir) = stage.second_mount(VfsOptions { timeouts, ..VfsOptions::default() }).await;
+        let count = || vfs.client().counters().compounds;
+        let start = count();
+        assert_eq!(list_long(&vfs, &stage.cred, dir).await, 1000);
+        let cold = count() - start;
+        assert!(cold <= 3, "{cold} requests");
+        assert_eq!(list_long(&vfs, &stage.cred, dir).await, 1000);
+        for n in 0..1000 {
+            assert!(find(&vfs, &stage.cred, dir, &format!("file-{n:04}")).await.is_some());
+        }
+        assert!(find(&vfs, &stage.cred, dir, "none").await.is_none());
+        assert_eq!(count() - start, cold, "everything is known");
+        tokio::time::sleep(Duration::from_millis(900)).await;
+        let start = count();
+        assert_eq!(list_long(&vfs, &stage.cred, dir).await, 1000);
+        let later = count() - start;
+        assert!(later <= 3, "{later} requests after the attributes have run out");
+        tokio::time::sleep(Duration::from_millis(1700)).await;
+        let start = count();
+        for n in 0..1000 {
+            assert!(find(&vfs, &stage.cred, dir, &format!("file-{n:04}")).await.is_some());
+        }
+        let looked_up = count() - start;
+        assert!(looked_up <= 8, "{looked_up} requests for lookups of files whose attributes have run out");
+        assert_eq!(vfs.shutdown().await, []);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_costs_one_request_for_each_name() {
+    on_stage("path", async |stage| {
+        let mut dir = stage.dir;
+        for name in ["a", "b", "c"] {
+            dir = stage.vfs.mkdir(&stage.cred, dir, name.as_bytes(), 0o755).await.unwrap().attr.ino;
+        }
+        let (vfs, top) = stage.second_mount(VfsOptions::default()).await;
+        let walk = async || {
+            let mut dir = top;
+            for name in ["a", "b", "c"] {
+                dir = find(&vfs, &stage.cred, dir, name).await.unwrap().attr.ino;
+            }
+            assert!(find(&vfs, &stage.cred, dir, "missing").await.is_none());
+            vfs.client().counters().compounds
+        };
+        let start = vfs.client().counters().compounds;
+        let cold = walk().await;
+        assert_eq!(cold - start, 4);
+        assert_eq!(walk().await, cold, "all is known, the missing name too");
+        assert_eq!(vfs.shutdown().await, []);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_kind_of_node_is_made_and_seen() {
+    on_stage("kinds", async |stage| {
+        let (vfs, cred, dir) = (&stage.vfs, &stage.cred, stage.dir);
+        let made = vfs.mkdir(cred, dir, b"dir", 0o750).await.unwrap().attr;
+        assert_eq!((made.kind, made.mode), (FileKind::Directory, 0o750));
+        let link = vfs.symlink(cred, dir, b"link", b"dir/x").await.unwrap().attr;
+        assert_eq!(link.kind, FileKind::Symlink);
+        stage.round_trips();
+        assert_eq!(&vfs.readlink(cred, link.ino).await.unwrap()[..], b"dir/x");
+        assert_eq!(&vfs.readlink(cred, link.ino).await.unwrap()[..], b"dir/x");
+        assert_eq!(stage.round_trips(), 1);
+        assert_eq!(vfs.mknod(cred, dir, b"file", NodeKind::Regular, 0o600).await.unwrap().attr.kind, FileKind::Regular);
+        let again = vfs.mknod(cred, dir, b"file", NodeKind::Regular, 0o600).await.unwrap_err();
+        assert_eq!(again.errno(), Errno::Exist);
+        assert_eq!(vfs.mkdir(cred, dir, b"dir", 0o750).await.unwrap_err().errno(), Errno::Exist);
+        assert_eq!(stage.names(dir).await, ["dir", "file", "link"]);
+        assert_eq!(vfs.lookup(cred, dir, &[b'x'; 300]).await.unwrap_err().errno(), Errno::NameTooLong);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn removing_and_renaming_cost_one_request_each() {
+    on_stage("cost", async |stage| {
+        let (vfs, cred, dir) = (&stage.vfs, &stage.cred, stage.dir);
+        stage.file("a", b"1").await;
+        let sub = vfs.mkdir(cred, dir, b"sub", 0o755).await.unwrap().attr.ino;
+        stage.round_trips();
+        vfs.rename(cred, dir, b"a", dir, b"b", RenameFlags::default()).await.unwrap();
+        assert_eq!(stage.round_trips(), 1);
+        vfs.rename(cred, dir, b"b", sub, b"c", RenameFlags::default()).await.unwrap();
+        assert_eq!(stage.round_trips(), 1);
+        assert_eq!(vfs.rmdir(cred, dir, b"sub").await.unwrap_err().errno(), Errno::NotEmpty);
+        stage.round_trips();
+        vfs.unlink(cred, sub, b"c").await.unwrap();
+        vfs.rmdir(cred, dir, b"sub").await.unwrap();
+        let cost = stage.round_trips();
+        assert_eq!(cost, 2);
+        assert_eq!(stage.names(dir).await, Vec::<String>::new());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_removals_are_refused() {
+    on_stage("refused", async |stage| {
+        let (vfs, cred, dir) = (&stage.vfs, &stage.cred, stage.dir);
+        stage.file("f", b"").await;
+        vfs.mkdir(cred, dir, b"d", 0o755).await.unwrap();
+        assert_eq!(vfs.unlink(cred, dir, b"d").await.unwrap_err().errno(), Errno::IsDir);
+        assert_eq!(vfs.rmdir(cred, dir, b"f").await.unwrap_err().errno(), Errno::NotDir);
+        assert_eq!(vfs.unlink(cred, dir, b"none").await.unwrap_err().errno(), Errno::NoEnt);
+        assert_eq!(vfs.rmdir(cred, dir, b"none").await.unwrap_err().errno(), Errno::NoEnt);
+        let flags = RenameFlags { no_replace: true, exchange: false };
+        assert_eq!(vfs.rename(cred, dir, b"f", dir, b"d", flags).await.unwrap_err().errno(), Errno::Exist);
+        assert_eq!(vfs.rename(cred, dir, b"f", dir, b"x", flags).await.unwrap_err().errno(), Errno::Inval);
+        assert_eq!(vfs.rename(cred, dir, b"none", dir, b"x", RenameFlags::default()).await.unwrap_err().errno(), Errno::NoEnt);
+        assert_eq!(stage.names(dir).await, ["d", "f"]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_made_elsewhere_are_seen_when_the_timeouts_have_run_out() {
+    with_options("elsewhere", no_caching(), async |stage| {
+        let (vfs, dir) = stage.second_mount(no_caching()).await;
+        assert_eq!(stage.names(stage.dir).await, Vec::<String>::new());
+        assert!(stage.find("new").await.is_none());
+        let (entry, opened) = vfs.create(&stage.cred, dir, b"new", 0o644, writing()).await.unwrap();
+        close(&vfs, &stage.cred, entry.attr.ino, opened.fh).await;
+        assert!(stage.find("new").await.is_some());
+        assert_eq!(stage.names(stage.dir).await, ["new"]);
+        vfs.unlink(&stage.cred, dir, b"new").await.unwrap();
+        assert!(stage.find("new").await.is_none());
+        assert_eq!(stage.names(stage.dir).await, Vec::<String>::new());
+        assert_eq!(vfs.shutdown().await, []);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listing_in_progress_is_stable_while_the_directory_changes() {
+    on_stage("stable", async |stage| {
+        let (vfs, cred, dir) = (&stage.vfs, &stage.cred, stage.dir);
+        for n in 0..200 {
+            vfs.mknod(cred, dir, format!("f{n:03}").as_bytes(), NodeKind::Regular, 0o644).await.unwrap();
+        }
+        let fh = vfs.opendir(cred, dir).await.unwrap();
+        let mut seen = Vec::new();
+        let mut offset = 0;
+        let mut removed = 0;
+        loop {
+            let items = vfs.readdir(cred, dir, fh, offset, false, 1024).await.unwrap();
+            let Some(last) = items.last() else { break };
+            offset = last.offset;
+            seen.extend(items.iter().map(|item| item.name.clone()).filter(|name| name.starts_with(b"f")));
+            // As `rm -r` does: what has been listed is removed while the listing goes on.
+            for name in &seen[removed..] {
+                vfs.unlink(cred, dir, name).await.unwrap();
+            }
+            removed = seen.len();
+        }
+        let distinct: BTreeSet<_> = seen.iter().collect();
+        assert_eq!((seen.len(), distinct.len()), (200, 200));
+        vfs.releasedir(cred, dir, fh).await.unwrap();
+        assert_eq!(stage.names(dir).await, Vec::<String>::new());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn our_own_changes_are_in_every_listing_at_once() {
+    on_stage("own", async |stage| {
+        assert_eq!(stage.names(stage.dir).await, Vec::<String>::new());
+        stage.file("a", b"").await;
+        assert_eq!(stage.names(stage.dir).await, ["a"]);
+        stage.vfs.rename(&stage.cred, stage.dir, b"a", stage.dir, b"b", RenameFlags::default()).await.unwrap();
+        assert_eq!(stage.names(stage.dir).await, ["b"]);
+        stage.vfs.unlink(&stage.cred, stage.dir, b"b").await.unwrap();
+        assert_eq!(stage.names(stage.dir).await, Vec::<String>::new());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rights_are_the_servers_word_and_remembered() {
+    on_stage("rights", async |stage| {
+        let (vfs, dir) = (&stage.vfs, stage.dir);
+        let ino = stage.file("secret", b"x").await;
+        let set = SetAttr { mode: Some(0o600), ..SetAttr::default() };
+        vfs.setattr(&stage.cred, ino, None, set).await.unwrap();
+        let stranger = Cred::new(4321, 4321);
+        stage.round_trips();
+        for _ in 0..3 {
+            assert_eq!(vfs.access(&stranger, ino, 4).await.unwrap_err().errno(), Errno::Access);
+        }
+        assert_eq!(stage.round_trips(), 1);
+        vfs.access(&stage.cred, ino, 6).await.unwrap();
+        vfs.access(&stranger, dir, 5).await.unwrap();
+        let open = vfs.open(&stranger, ino, OpenFlags { read: true, ..OpenFlags::default() }).await;
+        assert_eq!(open.unwrap_err().errno(), Errno::Access);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn inode_numbers_do_not_change_when_the_kernel_forgets() {
+    on_stage("numbers", async |stage| {
+        let ino = stage.file("f", b"x").await;
+        stage.vfs.forget(ino, 1);
+        assert_eq!(stage.find("f").await.unwrap().attr.ino, ino);
+        assert_eq!(names(&stage.vfs, &stage.cred, stage.dir).await, ["f"]);
+        assert_eq!(stage.content(ino).await, b"x");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_size_of_the_file_system_is_known_without_waiting() {
+    on_stage("statfs", async |stage| {
+        for _ in 0..100 {
+            if stage.vfs.statfs().total_bytes > 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("it never arrives");
+    })
+    .await;
+}
