@@ -180,10 +180,11 @@ struct Room {
 impl Server {
     /// Answers one COMPOUND.
     pub fn call(&mut self, request: Request<'_>) -> Reply {
-        self.tick(request.now);
+        let Request { conn, identity, partition, caller, now, awsfile, body, len } = request;
+        self.tick(now);
         self.referee.count().compounds += 1;
-        self.referee.count().request_bytes += request.len as u64;
-        let mut input = Reader::new(request.body.clone());
+        self.referee.count().request_bytes += len as u64;
+        let mut input = Reader::new(body);
         let (Ok(tag), Ok(minor), Ok(count)) = (input.get::<Opaque>(), input.get::<u32>(), input.get::<u32>()) else {
             self.referee.mistake("a COMPOUND whose head does not decode".into());
             return Reply::Garbage;
@@ -197,13 +198,13 @@ impl Server {
             return self.reply(results, &tag);
         }
         let mut cx = Context {
-            conn: request.conn,
-            identity: request.identity,
-            partition: request.partition,
-            caller: request.caller.clone(),
-            now: request.now,
+            conn,
+            identity,
+            partition,
+            caller,
+            now,
             minor,
-            awsfile: request.awsfile,
+            awsfile,
             client: 0,
             session: None,
             current: None,
@@ -221,7 +222,7 @@ impl Server {
             }
         };
         if let Argop4::Sequence(args) = first {
-            return self.in_session(cx, args, &request, count, input, &tag);
+            return self.in_session(cx, &args, len, count, input, &tag);
         }
         let answer = self.alone(&mut cx, first, count);
         match answer {
@@ -267,8 +268,8 @@ impl Server {
     fn in_session(
         &mut self,
         mut cx: Context<'_>,
-        args: Sequence4args,
-        request: &Request<'_>,
+        args: &Sequence4args,
+        len: usize,
         count: u32,
         mut input: Reader,
         tag: &Opaque,
@@ -307,9 +308,9 @@ impl Server {
             _ => {}
         }
         // What stands behind SEQUENCE makes the request: a client may tell another highest slot when it tries again.
-        let print = fingerprint(request.caller.principal.number() ^ u64::from(count) << 40, &input.clone().into_rest());
-        let verdict = match self.admit(&mut cx, &args, count, request.len) {
-            Ok(()) => self.judge_slot(&args, print),
+        let print = fingerprint(cx.caller.principal.number() ^ u64::from(count) << 40, &input.clone().into_rest());
+        let verdict = match self.admit(&mut cx, args, count, len) {
+            Ok(()) => self.judge_slot(args, print),
             Err(error) => Verdict::Refuse(error),
         };
         match verdict {
@@ -331,11 +332,11 @@ impl Server {
                 return self.reply(results, tag);
             }
         }
-        let answer = self.sequence_result(&cx, &args);
+        let answer = self.sequence_result(&cx, args);
         results.push(Answer::Op(Resop4::Sequence(Ok(answer))), sequence);
         *self.referee.count().operations.entry("SEQUENCE").or_default() += 1;
         let sequence_bytes: Bytes = results.segments.concat().into();
-        let room = self.room(&args, tag);
+        let room = self.room(args, tag);
         cx.done.push(sequence);
         let cut = self.run(&mut cx, count, &mut input, &mut results, room);
         self.referee.answered(args.sa_sessionid, cx.now);

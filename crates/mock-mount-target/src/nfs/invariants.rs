@@ -52,7 +52,7 @@ impl Server {
             if self.clients.get(open.client).is_none() {
                 return Err(format!("open {number} has no client"));
             }
-            if open.access & 3 == 0 || open.seqid == 0 {
+            if !(1..=3).contains(&open.access) || open.seqid == 0 {
                 return Err(format!("open {number} is empty: {open:?}"));
             }
             if open.revoked.is_some() {

@@ -25,8 +25,8 @@ use crate::driver::*;
 
 const BLOCK: u64 = 65_536;
 
-fn set(attrs: Attrs) -> Argop4 {
-    setattr(Stateid4::ANONYMOUS, &attrs)
+fn set(attrs: &Attrs) -> Argop4 {
+    setattr(Stateid4::ANONYMOUS, attrs)
 }
 
 fn mode(mode: u32) -> Attrs {
@@ -119,13 +119,13 @@ fn setattr_sets_all_or_nothing() {
         (Attrs { mode: Some(0o600), size: Some(u64::MAX), ..Attrs::default() }, Nfs4Error::Fbig),
         (Attrs { mode_umask: Some(ModeUmask4 { mu_mode: 0o600, mu_umask: 0 }), ..Attrs::default() }, Nfs4Error::Inval),
     ] {
-        assert_eq!(world.status(&mut c, vec![putfh(&file), set(wish)]), Err(error));
+        assert_eq!(world.status(&mut c, vec![putfh(&file), set(&wish)]), Err(error));
     }
     assert_eq!(world.attrs(&mut c, &file, &[n::MODE]).mode, Some(0o4711));
     let masked = ModeMasked4 { mm_value_to_set: 0o022, mm_mask_bits: 0o777 };
-    ok(world.call(&mut c, vec![putfh(&file), set(Attrs { mode_set_masked: Some(masked), ..Attrs::default() })]));
+    ok(world.call(&mut c, vec![putfh(&file), set(&Attrs { mode_set_masked: Some(masked), ..Attrs::default() })]));
     assert_eq!(world.attrs(&mut c, &file, &[n::MODE]).mode, Some(0o4022));
-    let truncated = vec![Argop4::Putrootfh, set(Attrs { size: Some(0), ..Attrs::default() })];
+    let truncated = vec![Argop4::Putrootfh, set(&Attrs { size: Some(0), ..Attrs::default() })];
     assert_eq!(world.status(&mut c, truncated), Err(Nfs4Error::Isdir));
 }
 
@@ -145,10 +145,10 @@ fn only_the_owner_changes_a_mode_and_only_root_gives_files_away() {
     let mut world = World::full();
     let mut root = world.client("root");
     let mut user = Client { uid: 1000, gid: 1000, ..world.client("user") };
-    ok(world.call(&mut root, vec![Argop4::Putrootfh, set(mode(0o777))]));
+    ok(world.call(&mut root, vec![Argop4::Putrootfh, set(&mode(0o777))]));
     let (mine, _) = world.create_file(&mut user, "mine");
     let (theirs, _) = world.create_file(&mut root, "theirs");
-    let mut try_set = |file: &NfsFh4, wish: Attrs| world.status(&mut user, vec![putfh(file), set(wish)]);
+    let mut try_set = |file: &NfsFh4, wish: Attrs| world.status(&mut user, vec![putfh(file), set(&wish)]);
     let own = |uid: &str| Attrs { owner: Some(uid.into()), ..Attrs::default() };
     let group = |gid: &str| Attrs { owner_group: Some(gid.into()), ..Attrs::default() };
     assert_eq!(try_set(&mine, mode(0o640)), Ok(()));
@@ -162,8 +162,8 @@ fn only_the_owner_changes_a_mode_and_only_root_gives_files_away() {
     let then = Settime4::ClientTime(Nfstime4 { seconds: 1, nseconds: 0 });
     let then = Attrs { time_modify_set: Some(then), ..Attrs::default() };
     assert_eq!(try_set(&theirs, then), Err(Nfs4Error::Perm));
-    ok(world.call(&mut root, vec![putfh(&mine), set(mode(0o6755))]));
-    ok(world.call(&mut root, vec![putfh(&mine), set(own("1001"))]));
+    ok(world.call(&mut root, vec![putfh(&mine), set(&mode(0o6755))]));
+    ok(world.call(&mut root, vec![putfh(&mine), set(&own("1001"))]));
     assert_eq!(world.attrs(&mut root, &mine, &[n::MODE]).mode, Some(0o755), "set-user-id does not change hands");
 }
 
@@ -175,7 +175,7 @@ fn the_change_attribute_changes_with_every_change_and_only_then() {
     let (file, open) = world.create_file(&mut c, "f");
     let changes = [
         write(open, 0, b"x", StableHow4::Unstable4),
-        set(mode(0o600)),
+        set(&mode(0o600)),
         setattr(open, &Attrs { size: Some(1), ..Attrs::default() }),
         Argop4::Setxattr(Setxattr4args {
             sxa_option: SetxattrOption4::Either,
@@ -559,7 +559,7 @@ fn access_tells_what_the_caller_may_do() {
     let mut root = world.client("root");
     let mut user = Client { uid: 7, gid: 7, ..world.client("user") };
     let (file, _) = world.create_file(&mut root, "f");
-    ok(world.call(&mut root, vec![putfh(&file), set(mode(0o645))]));
+    ok(world.call(&mut root, vec![putfh(&file), set(&mode(0o645))]));
     let mut ask = |c: &mut Client, op: Argop4| {
         let results = ok(world.call(c, vec![op, Argop4::Access(Access4args { access: 0xffff })]));
         let Resop4::Access(Ok(done)) = &results[1] else { panic!("{results:?}") };
@@ -589,15 +589,15 @@ fn names_are_made_and_removed_only_where_the_directory_allows() {
     ok(world.call(&mut root, make("roots")));
     assert_eq!(world.status(&mut user, make("users")), Err(Nfs4Error::Access));
     assert_eq!(world.status(&mut user, take("roots")), Err(Nfs4Error::Access));
-    ok(world.call(&mut root, vec![putfh(&dir), set(mode(0o1777))]));
+    ok(world.call(&mut root, vec![putfh(&dir), set(&mode(0o1777))]));
     ok(world.call(&mut user, make("users")));
     assert_eq!(world.status(&mut user, take("roots")), Err(Nfs4Error::Perm));
     ok(world.call(&mut user, take("users")));
-    ok(world.call(&mut root, vec![putfh(&dir), set(mode(0o744))]));
+    ok(world.call(&mut root, vec![putfh(&dir), set(&mode(0o744))]));
     assert_eq!(world.status(&mut user, vec![putfh(&dir), lookup("roots")]), Err(Nfs4Error::Access));
     ok(world.call(&mut user, vec![putfh(&dir), readdir(0, Verifier4::default(), 8192, &[])]));
-    ok(world.call(&mut root, vec![putfh(&dir), set(mode(0o2777))]));
-    ok(world.call(&mut root, vec![putfh(&dir), set(Attrs { owner_group: Some("55".into()), ..Attrs::default() })]));
+    ok(world.call(&mut root, vec![putfh(&dir), set(&mode(0o2777))]));
+    ok(world.call(&mut root, vec![putfh(&dir), set(&Attrs { owner_group: Some("55".into()), ..Attrs::default() })]));
     let made = [make("sub"), vec![getattr(&[n::MODE, n::OWNER_GROUP])]].concat();
     let attrs = attrs_of(&ok(world.call(&mut user, made))[2]);
     assert_eq!(attrs.owner_group, Some("55".into()));
@@ -633,7 +633,7 @@ fn holes_are_found_made_and_filled() {
     let mut world = World::full();
     let mut c = world.client("c");
     let (file, open) = world.create_file(&mut c, "f");
-    world.write(&mut c, &file, open, 0, &[1; 2 * BLOCK as usize]);
+    world.write(&mut c, &file, open, 0, &vec![1; 2 * BLOCK as usize]);
     world.write(&mut c, &file, open, 5 * BLOCK, &[2; 10]);
     let mut seek = |world: &mut World, offset, what| {
         let args = Seek4args { sa_stateid: open, sa_offset: offset, sa_what: what };
@@ -805,7 +805,7 @@ fn an_access_point_shows_its_directory_and_forces_its_ids() {
     let mut root = world.client("root");
     let dir = world.mkdir(&mut root, "home");
     ok(world.call(&mut root, vec![putfh(&dir), create(Createtype4::DIR, "alice")]));
-    ok(world.call(&mut root, vec![putfh(&dir), lookup("alice"), set(mode(0o777))]));
+    ok(world.call(&mut root, vec![putfh(&dir), lookup("alice"), set(&mode(0o777))]));
     let identity = Identity {
         forced: Some(Ids { uid: 1001, gid: 1002, groups: Vec::new() }),
         root_directory: "/home/alice".into(),
@@ -827,7 +827,7 @@ fn credentials_without_write_or_root_access_behave_so() {
     let mut world = World::s3files();
     let mut root = world.client("root");
     let (file, _) = world.create_file(&mut root, "f");
-    ok(world.call(&mut root, vec![Argop4::Putrootfh, set(mode(0o755))]));
+    ok(world.call(&mut root, vec![Argop4::Putrootfh, set(&mode(0o755))]));
     let mut reader = Client { identity: Identity { write: false, ..Identity::default() }, ..world.client("reader") };
     let (_, open) = world.open(&mut reader, "f", 1, nfs4::ops::open::Openflag4::NoCreate);
     assert_eq!(world.read(&mut reader, &file, open, 0, 1), b"");
@@ -837,14 +837,14 @@ fn credentials_without_write_or_root_access_behave_so() {
         vec![Argop4::Putrootfh, create(Createtype4::DIR, "d")],
         vec![Argop4::Putrootfh, remove("f")],
         vec![Argop4::Putrootfh, Argop4::Savefh, rename("f", "g")],
-        vec![putfh(&file), set(mode(0o777))],
+        vec![putfh(&file), set(&mode(0o777))],
     ] {
         assert_eq!(world.status(&mut reader, ops), Err(Nfs4Error::Rofs));
     }
     let mut squashed = Client { identity: Identity { root: false, ..Identity::default() }, ..world.client("squashed") };
     let making = vec![Argop4::Putrootfh, create(Createtype4::DIR, "d")];
     assert_eq!(world.status(&mut squashed, making), Err(Nfs4Error::Access));
-    assert_eq!(world.status(&mut squashed, vec![putfh(&file), set(mode(0o777))]), Err(Nfs4Error::Perm));
+    assert_eq!(world.status(&mut squashed, vec![putfh(&file), set(&mode(0o777))]), Err(Nfs4Error::Perm));
 }
 
 /// Short reads and writes are told by their counts (§18.22.3, §18.32.3).

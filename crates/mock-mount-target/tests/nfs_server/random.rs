@@ -67,10 +67,10 @@ impl Pool {
         let lock = |dice: &mut Dice| dice.of(&[NfsLockType4::Read, NfsLockType4::Write]);
         let (offset, length) = (dice.of(&[0, 5, 65_536, 100_000]), dice.of(&[1, 10, 65_536]));
         let mut ops = match dice.below(10) {
-            0..=2 => vec![Argop4::Putrootfh, self.open(dice, name), Argop4::Getfh],
+            0..=2 => vec![Argop4::Putrootfh, Self::open(dice, name), Argop4::Getfh],
             3 => {
                 let lock = first_lock(Stateid4::CURRENT, "l", lock(dice), offset, length);
-                vec![Argop4::Putrootfh, self.open(dice, name), lock, Argop4::Getfh]
+                vec![Argop4::Putrootfh, Self::open(dice, name), lock, Argop4::Getfh]
             }
             4 => {
                 let kind = lock(dice);
@@ -127,7 +127,7 @@ impl Pool {
                 Argop4::Allocate(Allocate4args { aa_stateid: stateid, aa_offset: length, aa_length: 70_000 }),
             ],
             6 => vec![putfh(&file), setattr(stateid, &Attrs { size: Some(offset), ..Attrs::default() })],
-            _ => (0..1 + dice.below(4)).map(|_| self.op(dice)).collect(),
+            _ => (0..=dice.below(4)).map(|_| self.op(dice)).collect(),
         };
         ops.extend(last);
         ops
@@ -156,7 +156,7 @@ impl Pool {
             10 => Argop4::Restorefh,
             11 => lookup(name),
             12 => Argop4::Lookupp,
-            13..=16 => self.open(dice, name),
+            13..=16 => Self::open(dice, name),
             17 => close(stateid),
             18 => Argop4::OpenDowngrade(OpenDowngrade4args {
                 open_stateid: stateid,
@@ -245,7 +245,7 @@ impl Pool {
         }
     }
 
-    fn open(&self, dice: &mut Dice, name: &str) -> Argop4 {
+    fn open(dice: &mut Dice, name: &str) -> Argop4 {
         let verifier = Verifier4([dice.below(3) as u8; 8]);
         let attrs = attrs(dice);
         let how = match dice.below(6) {
@@ -340,7 +340,7 @@ fn fault(dice: &mut Dice) -> Rule {
 
 fn play(seed: u64) {
     let mut dice = Dice(seed);
-    let profile = if seed % 3 == 0 { Profile::S3Files } else { Profile::Full };
+    let profile = if seed.is_multiple_of(3) { Profile::S3Files } else { Profile::Full };
     let preserve_unlinked = seed % 5 < 3;
     let mut world = World::with(Config { capacity: 1 << 24, preserve_unlinked, ..Config::new(profile) });
     let mut clients: Vec<Client> = (0..3).map(|n| world.client(&format!("client {n}"))).collect();

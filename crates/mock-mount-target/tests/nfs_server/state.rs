@@ -82,7 +82,7 @@ fn unchecked_takes_an_existing_file_guarded_does_not_and_exclusive_knows_its_own
 fn an_exclusive_creation_is_recognized_after_a_restart() {
     let mut world = World::full();
     let mut c = Client { uid: 5, ..world.client("c") };
-    let (root, _) = (world.server.fs().root(), ());
+    let root = world.server.fs().root();
     world.server.fs_mut().inode_mut(root).unwrap().mode = 0o777;
     try_open(&mut world, &mut c, open_args("o", "x", 3, exclusive(1, &attrs(0o400)))).unwrap();
     world.server.restart(world.now, false);

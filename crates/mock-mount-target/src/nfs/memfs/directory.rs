@@ -124,7 +124,7 @@ mod tests {
         let mut dir = Directory::default();
         dir.insert(name(0), FileId(7));
         let (cookie, _) =
-            dir.after(0).next().map(|(c, e)| (c, e.clone())).unwrap_or((0, Entry { name: name(9), file: FileId(0) }));
+            dir.after(0).next().map_or((0, Entry { name: name(9), file: FileId(0) }), |(c, e)| (c, e.clone()));
         assert!(cookie > 2 && dir.gave_out(cookie));
         for made_up in [1, 2, 3, cookie + 1, cookie - 1, cookie + (1 << 16), u64::MAX] {
             assert!(!dir.gave_out(made_up), "{made_up}");

@@ -56,7 +56,7 @@ impl Server {
         Ok(Getfh4resok { object: self.fs.handle(file) })
     }
 
-    pub(super) fn savefh(&mut self, cx: &mut Context<'_>) -> Status {
+    pub(super) fn savefh(cx: &mut Context<'_>) -> Status {
         cx.file()?;
         cx.saved = cx.current;
         if let Some(saved) = &mut cx.saved {
@@ -65,7 +65,7 @@ impl Server {
         Ok(())
     }
 
-    pub(super) fn restorefh(&mut self, cx: &mut Context<'_>) -> Status {
+    pub(super) fn restorefh(cx: &mut Context<'_>) -> Status {
         cx.saved_file()?;
         cx.current = cx.saved;
         Ok(())

@@ -10,7 +10,7 @@ use crate::nfs::compound::Context;
 use crate::nfs::memfs::FileId;
 use crate::nfs::server::Server;
 use crate::nfs::state::StateNumber;
-use crate::nfs::state::ranges::{ByteRange, Lock};
+use crate::nfs::state::ranges::{ByteRange, Lock, RangeLocks};
 
 /// Why a lock is not given.
 enum Refusal {
@@ -83,7 +83,7 @@ impl Server {
         if let Some(lock) = locks.and_then(|locks| locks.conflict(holder, range, write)) {
             return Err(if args.reclaim { Nfs4Error::ReclaimConflict.into() } else { Refusal::Denied(*lock) });
         }
-        let held = locks.map_or(0, |locks| locks.len());
+        let held = locks.map_or(0, RangeLocks::len);
         if held >= self.config.max_locks_of_file()
             || self.states.lock_count(cx.client) >= self.config.max_locks_of_client()
         {

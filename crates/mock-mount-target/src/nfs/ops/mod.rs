@@ -50,8 +50,8 @@ impl Server {
             Argop4::Putfh(args) => Resop4::Putfh(self.putfh(cx, &args)),
             Argop4::Putpubfh => Resop4::Putpubfh(self.putrootfh(cx)),
             Argop4::Putrootfh => Resop4::Putrootfh(self.putrootfh(cx)),
-            Argop4::Savefh => Resop4::Savefh(self.savefh(cx)),
-            Argop4::Restorefh => Resop4::Restorefh(self.restorefh(cx)),
+            Argop4::Savefh => Resop4::Savefh(Self::savefh(cx)),
+            Argop4::Restorefh => Resop4::Restorefh(Self::restorefh(cx)),
             Argop4::Read(args) => {
                 return match self.read(cx, &args) {
                     Ok((eof, pieces)) => Answer::Read { opnum, eof, pieces },
@@ -74,7 +74,7 @@ impl Server {
             Argop4::DestroySession(args) => Resop4::DestroySession(self.destroy_session(cx, &args)),
             Argop4::DestroyClientid(args) => Resop4::DestroyClientid(self.destroy_clientid(cx, &args)),
             Argop4::ReclaimComplete(args) => Resop4::ReclaimComplete(self.reclaim_complete(cx, &args)),
-            Argop4::TestStateid(args) => Resop4::TestStateid(self.test_stateid(cx, &args)),
+            Argop4::TestStateid(args) => Resop4::TestStateid(Ok(self.test_stateid(cx, &args))),
             Argop4::FreeStateid(args) => Resop4::FreeStateid(self.free_stateid(cx, &args)),
             Argop4::Delegreturn(args) => Resop4::Delegreturn(self.delegreturn(cx, &args)),
             Argop4::Sequence(_) => {

@@ -106,13 +106,12 @@ impl Server {
         match (reclaim, complete) {
             (true, true) => Err(Nfs4Error::NoGrace),
             (true, false) if !self.grace.is_on() => Err(Nfs4Error::NoGrace),
-            (true, false) => Ok(()),
             (false, false) => {
                 self.referee.mistake("new state asked for before RECLAIM_COMPLETE".into());
                 Err(Nfs4Error::Grace)
             }
             (false, true) if self.grace.is_on() => Err(Nfs4Error::Grace),
-            (false, true) => Ok(()),
+            _ => Ok(()),
         }
     }
 

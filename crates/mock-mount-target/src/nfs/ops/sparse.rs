@@ -166,8 +166,8 @@ impl Server {
         let rest = size.checked_sub(args.cl_src_offset).ok_or(Nfs4Error::Inval)?;
         let count = if args.cl_count == 0 { rest } else { args.cl_count };
         let to_end = count == rest;
-        let aligned = args.cl_src_offset % BLOCK == 0 && args.cl_dst_offset % BLOCK == 0;
-        if count > rest || !aligned || (count % BLOCK != 0 && !to_end) {
+        let aligned = args.cl_src_offset.is_multiple_of(BLOCK) && args.cl_dst_offset.is_multiple_of(BLOCK);
+        if count > rest || !aligned || (!count.is_multiple_of(BLOCK) && !to_end) {
             return Err(Nfs4Error::Inval);
         }
         if src == dst && args.cl_src_offset.abs_diff(args.cl_dst_offset) < count {

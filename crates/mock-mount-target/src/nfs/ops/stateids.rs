@@ -111,18 +111,14 @@ impl Server {
     }
 
     /// Asking about any stateid is never a mistake.
-    pub(super) fn test_stateid(
-        &mut self,
-        cx: &mut Context<'_>,
-        args: &TestStateid4args,
-    ) -> Result<TestStateid4resok, Nfs4Error> {
+    pub(super) fn test_stateid(&self, cx: &Context<'_>, args: &TestStateid4args) -> TestStateid4resok {
         let status = |stateid: &Stateid4| {
             if stateid.is_special() {
                 return Nfs4Error::BadStateid.into();
             }
             self.states.named(cx.client, stateid).map_or_else(|gone| gone.status().into(), |_| 0)
         };
-        Ok(TestStateid4resok { tsr_status_codes: args.ts_stateids.iter().map(status).collect() })
+        TestStateid4resok { tsr_status_codes: args.ts_stateids.iter().map(status).collect() }
     }
 
     /// Lets go of a revoked state, or of a lock state without locks; anything else that lives is LOCKS_HELD.

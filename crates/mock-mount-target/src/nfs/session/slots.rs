@@ -145,6 +145,9 @@ mod tests {
         Request(u32, i32, u8, bool),
     }
 
+    /// Sequence id of a slot's last request; which request it was and its reply, if that was cached.
+    type Last = (u32, Option<(u8, Option<u32>)>);
+
     fn step() -> impl Strategy<Value = Step> {
         (0u32..4, -2i32..3, 0u8..3, any::<bool>())
             .prop_map(|(slot, off, request, cache)| Step::Request(slot, off, request, cache))
@@ -157,7 +160,7 @@ mod tests {
             const SLOTS: u32 = 3;
             let mut table = SlotTable::new(SLOTS);
             // By slot: sequence id, request, reply if cached.
-            let mut model: Vec<(u32, Option<(u8, Option<u32>)>)> = vec![(0, None); SLOTS as usize];
+            let mut model: Vec<Last> = vec![(0, None); SLOTS as usize];
             let mut serial = 0u32;
             for Step::Request(slot, off, request, cache) in steps {
                 let have = model.get(slot as usize).map_or(0, |m| m.0);
