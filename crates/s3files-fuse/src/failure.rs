@@ -100,10 +100,7 @@ pub enum Failure {
         holders: Vec<String>,
     },
     /// Data are lost.
-    #[error(
-        "{}; what was not written is lost, so copy these files again",
-        lost(files)
-    )]
+    #[error("{}; what was not written is lost, so copy these files again", lost(files))]
     Unwritten {
         /// The files, each with the reason.
         files: Vec<String>,

@@ -1,6 +1,7 @@
 //! Where the program's own notes go: the terminal in the foreground, a file in the background.
 
 use std::fs::File;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -23,11 +24,13 @@ pub struct LogArgs {
 impl LogArgs {
     /// Starts the log. `background` is the file for a process without a terminal.
     pub fn start(&self, background: Option<&Path>) -> Result<(), Failure> {
-        let filter = EnvFilter::try_new(&self.log_level)
+        // fuser tries to unmount what is unmounted already, and complains; its own levels can still be given.
+        let levels = format!("fuser::session=error,fuser::mnt=error,{}", self.log_level);
+        let filter = EnvFilter::try_new(levels)
             .map_err(|error| Failure::Usage(format!("--log-level {} is not understood: {error}", self.log_level)))?;
         let builder = tracing_subscriber::fmt().with_env_filter(filter).with_target(true);
         match self.log_file.as_deref().or(background) {
-            None => builder.with_writer(std::io::stderr).init(),
+            None => builder.with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr).init(),
             Some(path) => {
                 let file = File::options().create(true).append(true).open(path).map_err(|error| {
                     Failure::Usage(format!("the log file {} cannot be written: {error}", path.display()))

@@ -41,7 +41,8 @@ impl Source {
     /// Makes the session and a file system over it.
     pub async fn connect(self, options: VfsOptions) -> Result<(Vfs, Client), Failure> {
         let Self { dial, client, address } = self;
-        let path = client.root.iter().map(|name| format!("/{}", String::from_utf8_lossy(name))).collect::<String>();
+        let names: Vec<_> = client.root.iter().map(|name| String::from_utf8_lossy(name)).collect();
+        let path = if names.is_empty() { String::new() } else { format!("/{}", names.join("/")) };
         let connecting = Client::connect(dial, client);
         let client = tokio::time::timeout(CONNECT_LIMIT, connecting)
             .await
@@ -134,6 +135,17 @@ impl Mounted {
                 Err(own(error))
             }
         }
+    }
+
+    /// Asks how many round trips there have been so far.
+    pub fn counters(&self) -> impl Fn() -> u64 + Send + 'static {
+        let client = self.client.clone();
+        move || client.counters().compounds
+    }
+
+    /// Returns when this process is asked to end.
+    pub async fn signalled(&mut self) {
+        self.signals.any().await;
     }
 
     /// Serves until something ends the mount, then writes everything back.

@@ -93,7 +93,12 @@ mod tests {
         for verb in command.get_subcommands() {
             assert!(verb.get_about().is_some(), "{} has no help", verb.get_name());
             for option in verb.get_arguments() {
-                assert!(option.get_help().is_some() || option.is_hide_set(), "{}: {}", verb.get_name(), option.get_id());
+                assert!(
+                    option.get_help().is_some() || option.is_hide_set(),
+                    "{}: {}",
+                    verb.get_name(),
+                    option.get_id()
+                );
             }
         }
     }

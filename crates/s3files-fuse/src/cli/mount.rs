@@ -66,9 +66,10 @@ impl MountArgs {
         }
         let folder = folder::for_mounting(&self.folder)?;
         fuse::check_available()?;
-        let log_file = self.background_copy.then(|| control::file(&folder, "log")).transpose().map_err(|error| {
-            Failure::Other(format!("the log of the background process cannot be written: {error}"))
-        })?;
+        let log_file =
+            self.background_copy.then(|| control::file(&folder, "log")).transpose().map_err(|error| {
+                Failure::Other(format!("the log of the background process cannot be written: {error}"))
+            })?;
         log.start(log_file.as_deref())?;
         // While this process stands where the user stood, so that `--ca-file` may be relative.
         block_on(async move {

@@ -116,11 +116,8 @@ fn machine_name() -> String {
 }
 
 fn root(path: &str) -> Result<Vec<Vec<u8>>, Failure> {
-    let names: Vec<Vec<u8>> = path
-        .split('/')
-        .filter(|name| !name.is_empty() && *name != ".")
-        .map(|name| name.as_bytes().to_vec())
-        .collect();
+    let names: Vec<Vec<u8>> =
+        path.split('/').filter(|name| !name.is_empty() && *name != ".").map(|name| name.as_bytes().to_vec()).collect();
     if names.iter().any(|name| name == b"..") {
         return Err(Failure::Usage(format!("--path {path} goes upwards; write the path without `..`")));
     }
