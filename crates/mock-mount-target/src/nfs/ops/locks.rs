@@ -12,6 +12,9 @@ use crate::nfs::server::Server;
 use crate::nfs::state::StateNumber;
 use crate::nfs::state::ranges::{ByteRange, Lock, RangeLocks};
 
+/// Lock states at most, of all clients, with locks or without.
+const MOST_LOCK_STATES: usize = 1 << 20;
+
 /// Why a lock is not given.
 enum Refusal {
     Denied(Lock),
@@ -85,6 +88,7 @@ impl Server {
         }
         let held = locks.map_or(0, RangeLocks::len);
         if held >= self.config.max_locks_of_file()
+            || self.states.lock_state_count() >= MOST_LOCK_STATES
             || self.states.lock_count(cx.client) >= self.config.max_locks_of_client()
         {
             return Err(Nfs4Error::Dquot.into());

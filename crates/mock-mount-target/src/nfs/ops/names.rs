@@ -14,6 +14,8 @@ use crate::nfs::memfs::{Directory, FileId, Kind, NewFile};
 use crate::nfs::rights::{EXECUTE, WRITE};
 use crate::nfs::server::Server;
 
+/// Files at most, of every kind: each takes memory that no capacity counts.
+const MOST_FILES: usize = 1 << 24;
 /// Flavor of AUTH_SYS, the only one that may do anything here.
 const AUTH_SYS: u32 = 1;
 
@@ -71,6 +73,9 @@ impl Server {
         let is_dir = matches!(kind, Kind::Directory(_));
         if is_dir && self.depth(dir)? >= self.config.max_depth() {
             return Err(Nfs4Error::Nametoolong);
+        }
+        if self.fs.file_count() >= MOST_FILES {
+            return Err(Nfs4Error::Nospc);
         }
         if wanted.uid.is_some_and(|want| want != uid) && !cx.caller.is_root() {
             return Err(Nfs4Error::Perm);

@@ -21,6 +21,8 @@ use crate::nfs::session::{self, Session};
 
 /// Sessions at most, of all clients: each holds a reply cache.
 const MOST_SESSIONS: usize = 4096;
+/// Client records at most, confirmed or not; a lease later most of those are gone that nobody confirmed.
+const MOST_CLIENTS: usize = 16_384;
 /// Channels of BIND_CONN_TO_SESSION's result.
 const FORE: u32 = 1;
 const BACK: u32 = 2;
@@ -142,6 +144,9 @@ impl Server {
         cx: &mut Context<'_>,
         args: &ExchangeId4args,
     ) -> Result<ExchangeId4resok, Nfs4Error> {
+        if self.clients.iter().count() >= MOST_CLIENTS {
+            return Err(Nfs4Error::Delay);
+        }
         let (states, sessions) = (&self.states, &self.sessions);
         let holds_state = |client| states.has_state(client) || sessions.values().any(|s| s.client == client);
         let done = self.clients.exchange_id(args, cx.caller.principal, cx.now, holds_state)?;

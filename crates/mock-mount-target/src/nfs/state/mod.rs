@@ -69,6 +69,8 @@ pub struct States {
     locks: BTreeMap<StateNumber, LockState>,
     opens_of_file: HashMap<FileId, Vec<StateNumber>>,
     ranges: HashMap<FileId, RangeLocks>,
+    /// Whether any state was ever revoked; every SEQUENCE asks.
+    ever_revoked: bool,
     /// States of the past, and whether the client itself ended them.
     past: HashMap<StateNumber, bool>,
 }
@@ -88,6 +90,7 @@ impl States {
             locks: BTreeMap::new(),
             opens_of_file: HashMap::new(),
             ranges: HashMap::new(),
+            ever_revoked: false,
             past: HashMap::new(),
         }
     }
@@ -347,6 +350,7 @@ impl States {
 
     /// The server takes all state of a client away but remembers its stateids until FREE_STATEID.
     pub fn revoke_client(&mut self, client: u64, why: Nfs4Error) -> Vec<FileId> {
+        self.ever_revoked = true;
         let mut files = Vec::new();
         for open in self.opens.values_mut().filter(|open| open.client == client) {
             open.revoked = Some(why);
@@ -366,8 +370,14 @@ impl States {
 
     /// Whether a client has state that was taken away and not yet freed, by the reason.
     pub fn has_revoked(&self, client: u64, why: Nfs4Error) -> bool {
-        self.opens.values().any(|open| open.client == client && open.revoked == Some(why))
-            || self.locks.values().any(|lock| lock.client == client && lock.revoked == Some(why))
+        let open = || self.opens.values().any(|open| open.client == client && open.revoked == Some(why));
+        let lock = || self.locks.values().any(|lock| lock.client == client && lock.revoked == Some(why));
+        self.ever_revoked && (open() || lock())
+    }
+
+    /// How many lock states there are, with locks or without.
+    pub fn lock_state_count(&self) -> usize {
+        self.locks.len()
     }
 
     fn remember(&mut self, number: StateNumber, by_client: bool) {
