@@ -363,6 +363,12 @@ pub struct FsStat {
     pub max_name: u32,
 }
 
+/// Bytes of the longest name: what the server says, but no more than kernels and programs can handle. Some servers name
+/// a number that the file system behind them does not keep.
+pub(crate) fn longest_name(maxname: Option<u32>) -> u32 {
+    maxname.filter(|bytes| *bytes > 0).unwrap_or(255).min(255)
+}
+
 impl FsStat {
     pub(crate) fn from_wire(attrs: &Attrs) -> Self {
         Self {
@@ -372,7 +378,7 @@ impl FsStat {
             total_files: attrs.files_total.unwrap_or(0),
             free_files: attrs.files_free.unwrap_or(0),
             available_files: attrs.files_avail.unwrap_or(0),
-            max_name: attrs.maxname.unwrap_or(255),
+            max_name: longest_name(attrs.maxname),
         }
     }
 }

@@ -23,7 +23,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, sleep_until, timeout};
 
 use crate::answers::OpenAccess;
-use crate::attr::{FILE_ATTRS, FileAttr, Handle, LIMIT_ATTRS, Limits};
+use crate::attr::{FILE_ATTRS, FileAttr, Handle, LIMIT_ATTRS, Limits, longest_name};
 use crate::callback::{BackChannel, Effect};
 use crate::compound::next;
 use crate::engine::{Engine, Link, Phase, Report, Request, Session};
@@ -206,7 +206,7 @@ fn limits(attrs: &Attrs, granted: &Granted, options: &ClientOptions) -> Limits {
         max_read: size(attrs.maxread, granted.max_response),
         max_write: size(attrs.maxwrite, granted.max_request),
         max_file_size: attrs.maxfilesize.unwrap_or(i64::MAX as u64),
-        max_name: attrs.maxname.unwrap_or(255),
+        max_name: longest_name(attrs.maxname),
         slots: granted.slots,
         // Servers that do not tell have 90 s by custom.
         lease: attrs.lease_time.filter(|seconds| *seconds > 0).unwrap_or(90),
