@@ -217,7 +217,8 @@ impl Server {
             Ok(op) => op,
             Err((opnum, error)) => {
                 self.referee.mistake(format!("the first operation ({opnum}) fails to decode or is unknown: {error}"));
-                results.push(Answer::Op(Resop4::failed(opnum, error)), opnum);
+                let (opnum, answer) = refusal(opnum, error);
+                results.push(answer, opnum);
                 return self.reply(results, &tag);
             }
         };
@@ -378,7 +379,8 @@ impl Server {
                 Ok(op) => op,
                 Err((opnum, error)) => {
                     self.referee.mistake(format!("operation {opnum} is unknown or does not decode: {error}"));
-                    results.push(Answer::Op(Resop4::failed(opnum, error)), opnum);
+                    let (opnum, answer) = refusal(opnum, error);
+                    results.push(answer, opnum);
                     return false;
                 }
             };
@@ -511,7 +513,13 @@ fn says_that_state_is_gone(error: Nfs4Error) -> bool {
     )
 }
 
-/// Decodes one operation. OP_ILLEGAL for one that this minor version or program does not have, BADXDR for one whose
+/// The answer to an operation that [`decode_op`] refused: an unknown one is answered as OP_ILLEGAL.
+fn refusal(opnum: u32, error: Nfs4Error) -> (u32, Answer) {
+    let opnum = if error == Nfs4Error::OpIllegal { OP_ILLEGAL } else { opnum };
+    (opnum, Answer::Op(Resop4::failed(opnum, error)))
+}
+
+/// Decodes one operation, or says which one it was and why not. OP_ILLEGAL for one that this minor version or program does not have, BADXDR for one whose
 /// arguments do not decode (RFC 8881 §16.2.3).
 fn decode_op(input: &mut Reader, cx: &Context<'_>) -> Result<Argop4, (u32, Nfs4Error)> {
     let mut peek = input.clone();
@@ -523,7 +531,7 @@ fn decode_op(input: &mut Reader, cx: &Context<'_>) -> Result<Argop4, (u32, Nfs4E
         _ => false,
     };
     if !known {
-        return Err((OP_ILLEGAL, Nfs4Error::OpIllegal));
+        return Err((opnum, Nfs4Error::OpIllegal));
     }
     match input.get::<Argop4>() {
         // NFSv4.0 operations without a meaning in 4.1 (RENEW, OPEN_CONFIRM, SETCLIENTID …): §2.7.

@@ -323,7 +323,7 @@ fn unknown_operations_and_versions_are_told_from_broken_arguments() {
     let unknown = world.call(&mut client, vec![Argop4::Putrootfh, Argop4::Unknown(99)]);
     assert_eq!(unknown.status, Err(Nfs4Error::OpIllegal));
     assert_eq!(unknown.resarray[1].opnum(), nfs4::compound::OP_ILLEGAL);
-    world.accused_of("unknown or does not decode");
+    world.accused_of("operation 99 is unknown or does not decode");
     let mut old = Client { minor: 1, ..client.clone() };
     let seek = Argop4::Getxattr(nfs4::ops::extended::Getxattr4args { gxa_name: "x".into() });
     assert_eq!(world.status(&mut old, vec![Argop4::Putrootfh, seek]), Err(Nfs4Error::OpIllegal));
