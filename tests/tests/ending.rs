@@ -1,0 +1,189 @@
+//! How a mount ends: by command, by signal, by the system's own command, in use, and after a crash.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mock_mount_target::{MockHandle, MockServer};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use whole_product_tests::{ANSWER, Lab, run};
+
+const PRODUCT: &str = env!("CARGO_BIN_EXE_product");
+const LIMIT: Duration = Duration::from_mins(2);
+
+/// Runs a test that blocks, with a mock, and hears the referee at the end.
+async fn with_mock(test: impl FnOnce(&MockHandle, &Lab) -> anyhow::Result<()> + Send + 'static, is_clean: bool) {
+    let mock = Arc::new(MockServer::builder().start().await.unwrap());
+    let target = Arc::clone(&mock);
+    tokio::task::spawn_blocking(move || test(&target, &Lab::new(PRODUCT, LIMIT).unwrap())).await.unwrap().unwrap();
+    if is_clean {
+        assert_eq!(mock.verdict(), Vec::<String>::new());
+    }
+}
+
+fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < Duration::from_secs(20), "{what}: not within 20 s");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The product in the foreground, mounted.
+fn foreground(lab: &Lab, mock: &MockHandle) -> Child {
+    let mut command = lab.mount_command(mock, &["--foreground"]);
+    let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for("mounted", || lab.is_mounted());
+    child
+}
+
+fn ended(child: &mut Child) -> i32 {
+    wait_for("the process ends", || child.try_wait().unwrap().is_some());
+    child.wait().unwrap().code().unwrap_or(-1)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_unmounts_and_what_was_written_is_on_the_server() {
+    with_mock(
+        |mock, lab| {
+            for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+                let mut child = foreground(lab, mock);
+                let name = lab.folder().join(signal.as_str());
+                fs::write(&name, b"written")?;
+                kill(Pid::from_raw(child.id() as i32), signal)?;
+                assert_eq!(ended(&mut child), 0, "{signal}");
+                lab.assert_clean()?;
+                let mounted = lab.mount(mock, &[])?;
+                assert_eq!(fs::read(&name)?, b"written", "{signal}");
+                mounted.umount()?;
+            }
+            Ok(())
+        },
+        true,
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_systems_own_umount_ends_the_process_too() {
+    with_mock(
+        |mock, lab| {
+            let mut child = foreground(lab, mock);
+            fs::write(lab.folder().join("file"), b"x")?;
+            whole_product_tests::run(Command::new("umount").arg(lab.folder()), ANSWER)?.ok()?;
+            assert_eq!(ended(&mut child), 0);
+            lab.assert_clean()
+        },
+        true,
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_in_use_is_not_unmounted_and_the_user_is_told_by_whom() {
+    with_mock(
+        |mock, lab| {
+            let mounted = lab.mount(mock, &[])?;
+            let mut sleeper = Command::new("sleep").arg("60").current_dir(mounted.folder()).spawn()?;
+            let done = lab.umount()?;
+            assert_eq!(done.code(), 15, "{done:?}");
+            assert!(done.stderr.contains(&format!("sleep ({})", sleeper.id())), "{done:?}");
+            // It goes on as if nothing had happened.
+            fs::write(mounted.path("file"), b"x")?;
+            sleeper.kill()?;
+            sleeper.wait()?;
+            mounted.umount()
+        },
+        true,
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_ends_also_a_mount_that_is_in_use() {
+    with_mock(
+        |mock, lab| {
+            let mut child = foreground(lab, mock);
+            let mut file = File::create(lab.folder().join("file"))?;
+            file.write_all(b"written before the signal")?;
+            kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM)?;
+            assert_eq!(ended(&mut child), 0);
+            assert!(file.write_all(b"too late").and_then(|()| file.sync_all()).is_err());
+            drop(file);
+            lab.assert_clean()?;
+            let mounted = lab.mount(mock, &[])?;
+            assert_eq!(fs::read(mounted.path("file"))?, b"written before the signal");
+            mounted.umount()
+        },
+        true,
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_crash_the_next_mount_clears_the_way() {
+    with_mock(
+        |mock, lab| {
+            let mut child = foreground(lab, mock);
+            kill(Pid::from_raw(child.id() as i32), Signal::SIGKILL)?;
+            child.wait()?;
+            wait_for("the mount is dead", || fs::metadata(lab.folder()).is_err());
+            let mounted = lab.mount(mock, &[])?;
+            fs::write(mounted.path("file"), b"x")?;
+            mounted.umount()
+        },
+        // A client that was killed leaves its session open; that is what it is about.
+        false,
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn umount_clears_a_dead_mount_and_says_that_something_may_be_lost() {
+    with_mock(
+        |mock, lab| {
+            let mut child = foreground(lab, mock);
+            kill(Pid::from_raw(child.id() as i32), Signal::SIGKILL)?;
+            child.wait()?;
+            wait_for("the mount is dead", || fs::metadata(lab.folder()).is_err());
+            let done = lab.umount()?;
+            assert_eq!(done.code(), 1, "{done:?}");
+            assert!(done.stderr.contains("had died"), "{done:?}");
+            assert!(!lab.is_mounted());
+            Ok(())
+        },
+        false,
+    )
+    .await;
+}
+
+#[test]
+fn what_is_not_a_mount_is_not_unmounted() {
+    let lab = Lab::new(PRODUCT, LIMIT).unwrap();
+    let umount = |folder: &str| run(&mut lab.product(["umount", folder]), ANSWER).unwrap();
+    let done = umount(&lab.folder().display().to_string());
+    assert_eq!((done.code(), done.stderr.contains("is not a mount")), (14, true), "{done:?}");
+    let done = umount("/proc");
+    assert_eq!((done.code(), done.stderr.contains("not one of this user's")), (14, true), "{done:?}");
+    let done = umount("/no/such/folder");
+    assert_eq!(done.code(), 4, "{done:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_is_not_mounted_twice() {
+    with_mock(
+        |mock, lab| {
+            let mounted = lab.mount(mock, &[])?;
+            let done = run(&mut lab.mount_command(mock, &[]), ANSWER)?;
+            assert_eq!((done.code(), done.stderr.contains("is a mount already")), (4, true), "{done:?}");
+            fs::write(mounted.path("file"), b"x")?;
+            mounted.umount()
+        },
+        true,
+    )
+    .await;
+}
