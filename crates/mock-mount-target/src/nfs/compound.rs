@@ -106,13 +106,15 @@ pub enum Answer {
     },
     /// Bytes as they are: operation number, status, body.
     Raw(Status, Vec<u8>),
+    /// Bytes that a fault put in the place of a result. Nothing is carried out behind them.
+    Broken(Vec<u8>),
 }
 
 impl Answer {
     fn error(&self) -> Option<Nfs4Error> {
         match self {
             Self::Op(result) => result.error(),
-            Self::Read { .. } => None,
+            Self::Read { .. } | Self::Broken(_) => None,
             Self::Raw(status, _) => status.err(),
         }
     }
@@ -129,7 +131,7 @@ impl Answer {
                 out.put(&(len as u32)).ok()?;
                 out.put_pieces(&pieces);
             }
-            Self::Raw(_, bytes) => return Some(vec![bytes.into()]),
+            Self::Raw(_, bytes) | Self::Broken(bytes) => return Some(vec![bytes.into()]),
         }
         Some(out.into_segments())
     }
@@ -142,9 +144,18 @@ struct Results {
     len: usize,
     count: u32,
     status: Option<Nfs4Error>,
+    /// What a retry gets after a fault broke the reply: whoever could not read it must not get it again for ever.
+    mended: Option<Box<Results>>,
 }
 
 impl Results {
+    /// The same with an error in the place of the broken result.
+    fn mended_by(&self, opnum: u32) -> Self {
+        let mut mended = Self { segments: self.segments.clone(), mended: None, ..*self };
+        mended.push(Answer::Op(Resop4::failed(opnum, Nfs4Error::Serverfault)), opnum);
+        mended
+    }
+
     fn push(&mut self, answer: Answer, opnum: u32) {
         let error = answer.error();
         // Encoding fails only for lengths that no answer here has.
@@ -293,11 +304,11 @@ impl Server {
             }
             Some(Action::UnknownArm) => {
                 let bytes = [sequence, 0x7fff_fff1].map(u32::to_be_bytes).concat();
-                results.push(Answer::Raw(Ok(()), bytes), sequence);
+                results.push(Answer::Broken(bytes), sequence);
                 return self.reply(results, tag);
             }
             Some(Action::Bytes(bytes)) => {
-                results.push(Answer::Raw(Ok(()), bytes), sequence);
+                results.push(Answer::Broken(bytes), sequence);
                 return self.reply(results, tag);
             }
             Some(Action::S3 { path, change }) => {
@@ -345,10 +356,17 @@ impl Server {
             return Reply::Cut;
         }
         self.judge_handles(&cx, &results);
+        let mended = results.mended.take().map(|mended| mended.into_body(tag));
         let keep = args.sa_cachethis || count == 1;
         let reply = self.reply(results, tag);
         let Reply::Body(body) = &reply else { return reply };
-        let cached = if keep { CachedReply::Whole(body.clone()) } else { CachedReply::Uncached(sequence_bytes) };
+        let cached = if let Some(mended) = mended {
+            CachedReply::Whole(mended)
+        } else if keep {
+            CachedReply::Whole(body.clone())
+        } else {
+            CachedReply::Uncached(sequence_bytes)
+        };
         // DESTROY_SESSION may have taken the session away meanwhile.
         if let Some(session) = self.sessions.get_mut(&args.sa_sessionid) {
             session.slots.finish(args.sa_slotid, cached);
@@ -392,6 +410,9 @@ impl Server {
                 return false;
             }
             let Some(answer) = self.carry_out_with_faults(cx, op) else { return true };
+            if matches!(answer, Answer::Broken(_)) {
+                results.mended = Some(Box::new(results.mended_by(opnum)));
+            }
             let (segments, bytes, before) = (results.segments.len(), results.len, results.count);
             results.push(answer, opnum);
             if results.len > room.most {
@@ -401,7 +422,7 @@ impl Server {
                 self.too_big(cx, results, opnum, room);
                 return false;
             }
-            if results.status.is_some() {
+            if results.status.is_some() || results.mended.is_some() {
                 return false;
             }
         }
@@ -460,7 +481,7 @@ impl Server {
                 self.states.excuse();
                 // A status without a name; where the body is a union, its discriminant is as unknown.
                 let bytes = [opnum, 0, 0x7fff_fff1, 0x7fff_fff1].map(u32::to_be_bytes).concat();
-                return Some(Answer::Raw(Ok(()), bytes));
+                return Some(Answer::Broken(bytes));
             }
             Some(Action::DropSessions) => self.drop_sessions(),
             Some(Action::Revoke(why)) => self.revoke_all_state(why),
@@ -470,7 +491,7 @@ impl Server {
             }
             Some(Action::Bytes(bytes)) => {
                 self.states.excuse();
-                return Some(Answer::Raw(Ok(()), bytes));
+                return Some(Answer::Broken(bytes));
             }
         }
         Some(self.carry_out(cx, op))
@@ -488,7 +509,7 @@ impl Server {
 
     /// Handles that were put or saved for nothing.
     fn judge_handles(&mut self, cx: &Context<'_>, results: &Results) {
-        if results.status.is_none() && cx.saved.is_some_and(|handle| !handle.used) {
+        if results.status.is_none() && results.mended.is_none() && cx.saved.is_some_and(|handle| !handle.used) {
             self.referee.mistake("a SAVEFH that nothing made use of".into());
         }
     }

@@ -23,7 +23,8 @@ pub enum Action {
     NewWriteVerifier,
     /// A READ returns at most so many bytes, a WRITE takes at most so many.
     Short(u32),
-    /// The result is a union with an arm that does not exist, or for other operations a status without a name.
+    /// The result is a union with an arm that does not exist, or for other operations a status without a name. The
+    /// operation is not carried out and the compound ends; a retry gets SERVERFAULT in the result's place.
     UnknownArm,
     /// All sessions are forgotten before the operation, which still ends well.
     DropSessions,
@@ -36,7 +37,7 @@ pub enum Action {
         /// What happens to it.
         change: S3Change,
     },
-    /// The result is these bytes, whatever they mean.
+    /// The result is these bytes, whatever they mean. The rest as with [`Action::UnknownArm`].
     Bytes(Vec<u8>),
 }
 

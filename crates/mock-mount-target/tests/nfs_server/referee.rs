@@ -216,6 +216,35 @@ fn a_close_that_a_fault_made_fail_is_no_mistake_but_delay_is_to_be_tried_again()
     }
 }
 
+/// A result that cannot be read ends its compound; whoever tries again is not held up by the same bytes for ever.
+#[test]
+fn a_broken_result_ends_its_compound_and_a_retry_gets_a_readable_error() {
+    for fault in [Action::UnknownArm, Action::Bytes(vec![0xff; 3])] {
+        let mut world = World::full();
+        let mut c = world.client("c");
+        let (file, open) = world.create_file(&mut c, "f");
+        world.server.plan_mut().add(Rule::once(15, fault));
+        let body = encode(
+            2,
+            vec![
+                Argop4::Sequence(c.next(0)),
+                Argop4::Putrootfh,
+                Argop4::Savefh,
+                lookup("f"),
+                read(open, 0, 1),
+                Argop4::Restorefh,
+            ],
+        );
+        world.send_bytes(&c, body.clone());
+        assert_eq!(world.server.referee().counters().of("Read"), 0);
+        let again = decode(&world.send_bytes(&c, body));
+        assert_eq!((again.status, again.resarray.len()), (Err(Nfs4Error::Serverfault), 4));
+        c.sequence[0] += 1;
+        world.close(&mut c, &file, open);
+        world.nobody_is_accused();
+    }
+}
+
 /// A client that is told that its state is gone may leave it; one that is told of another trouble may not.
 #[test]
 fn state_that_a_fault_says_is_gone_may_be_left_behind() {
