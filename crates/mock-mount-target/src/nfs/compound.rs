@@ -4,27 +4,22 @@
 use bytes::Bytes;
 use nfs4::Nfs4Error;
 use nfs4::compound::{Argop4, OP_ILLEGAL, Resop4};
-use nfs4::error::Status;
 use nfs4::ops::session::Sequence4args;
 use nfs4::types::{Sessionid4, Stateid4};
-use nfs4::xdr::{Opaque, Pack, Reader, Writer};
+use nfs4::xdr::{Opaque, Reader};
 
+use super::answer::{Answer, Results};
 use super::config::Now;
-use super::faults::{Action, Subject};
 use super::memfs::FileId;
 use super::rights::{Caller, Identity};
+use super::sabotage::Disturbed;
 use super::server::{Reply, Request, Server};
 use super::session::ConnId;
 use super::session::slots::{CachedReply, Verdict, fingerprint};
 
 /// Bytes of the RPC header before a reply (AUTH_NONE verifier), which count in the session's limits.
 const RPC_REPLY_HEADER: usize = 24;
-const CLOSE: u32 = 4;
-const LOCKU: u32 = 14;
-const OPEN_DOWNGRADE: u32 = 21;
-const FREE_STATEID: u32 = 45;
 const SEQUENCE: u32 = 53;
-
 /// No result of an operation that changes something is longer, but for LOCK's refusals.
 const MOST_OF_A_CHANGE: usize = 160;
 
@@ -88,97 +83,6 @@ impl Context<'_> {
             handle.stateid = Some(stateid);
         }
     }
-}
-
-/// The result of an operation.
-#[derive(Debug)]
-pub enum Answer {
-    /// As the codec knows it.
-    Op(Resop4),
-    /// READ or READ_BYPASS: pieces that are not joined.
-    Read {
-        /// Operation number.
-        opnum: u32,
-        /// Whether the end of the file was reached.
-        eof: bool,
-        /// The bytes.
-        pieces: Vec<Bytes>,
-    },
-    /// Bytes as they are: operation number, status, body.
-    Raw(Status, Vec<u8>),
-    /// Bytes that a fault put in the place of a result. Nothing is carried out behind them.
-    Broken(Vec<u8>),
-}
-
-impl Answer {
-    fn error(&self) -> Option<Nfs4Error> {
-        match self {
-            Self::Op(result) => result.error(),
-            Self::Read { .. } | Self::Broken(_) => None,
-            Self::Raw(status, _) => status.err(),
-        }
-    }
-
-    fn into_segments(self) -> Option<Vec<Bytes>> {
-        let mut out = Writer::new();
-        match self {
-            Self::Op(result) => out.put(&result).ok()?,
-            Self::Read { opnum, eof, pieces } => {
-                let len: usize = pieces.iter().map(Bytes::len).sum();
-                out.put(&opnum).ok()?;
-                out.put(&0u32).ok()?;
-                out.put(&eof).ok()?;
-                out.put(&(len as u32)).ok()?;
-                out.put_pieces(&pieces);
-            }
-            Self::Raw(_, bytes) | Self::Broken(bytes) => return Some(vec![bytes.into()]),
-        }
-        Some(out.into_segments())
-    }
-}
-
-/// Results so far, as bytes.
-#[derive(Debug, Default)]
-struct Results {
-    segments: Vec<Bytes>,
-    len: usize,
-    count: u32,
-    status: Option<Nfs4Error>,
-    /// What a retry gets after a fault broke the reply: whoever could not read it must not get it again for ever.
-    mended: Option<Box<Results>>,
-}
-
-impl Results {
-    /// The same with an error in the place of the broken result.
-    fn mended_by(&self, opnum: u32) -> Self {
-        let mut mended = Self { segments: self.segments.clone(), mended: None, ..*self };
-        mended.push(Answer::Op(Resop4::failed(opnum, Nfs4Error::Serverfault)), opnum);
-        mended
-    }
-
-    fn push(&mut self, answer: Answer, opnum: u32) {
-        let error = answer.error();
-        // Encoding fails only for lengths that no answer here has.
-        let segments = answer.into_segments().unwrap_or_else(|| status_segments(opnum, Nfs4Error::Serverfault));
-        self.len += segments.iter().map(Bytes::len).sum::<usize>();
-        self.segments.extend(segments);
-        self.count += 1;
-        self.status = error;
-    }
-
-    fn into_body(self, tag: &Opaque) -> Vec<Bytes> {
-        let mut out = Writer::new();
-        let status = self.status.map_or(0, u32::from);
-        // Words and the client's own tag always encode.
-        let _ = status.pack(&mut out).and_then(|_| tag.pack(&mut out)).and_then(|_| self.count.pack(&mut out));
-        let mut body = out.into_segments();
-        body.extend(self.segments);
-        body
-    }
-}
-
-fn status_segments(opnum: u32, error: Nfs4Error) -> Vec<Bytes> {
-    vec![[opnum.to_be_bytes(), u32::from(error).to_be_bytes()].concat().into()]
 }
 
 /// Limits of the session for the reply at hand.
@@ -288,36 +192,13 @@ impl Server {
     ) -> Reply {
         let sequence = SEQUENCE;
         let mut results = Results::default();
-        match self.plan.judge(Subject { opnum: sequence, ..Subject::default() }) {
-            Some(Action::Status(error)) => {
-                if matches!(error, Nfs4Error::Badsession | Nfs4Error::Deadsession) {
-                    // Nobody destroys a session that he was told is not there; so it is not.
-                    self.lose_session(args.sa_sessionid);
-                }
-                self.excuse_after(sequence, error);
-                results.push(Answer::Op(Resop4::failed(sequence, error)), sequence);
+        match self.disturb_sequence(&cx, args) {
+            None => {}
+            Some(Disturbed::Died) => return Reply::Cut,
+            Some(Disturbed::Answer(answer)) => {
+                results.push(answer, sequence);
                 return self.reply(results, tag);
             }
-            Some(Action::Restart { stable_storage, .. }) => {
-                self.restart(cx.now, stable_storage);
-                return Reply::Cut;
-            }
-            Some(Action::UnknownArm) => {
-                let bytes = [sequence, 0x7fff_fff1].map(u32::to_be_bytes).concat();
-                results.push(Answer::Broken(bytes), sequence);
-                return self.reply(results, tag);
-            }
-            Some(Action::Bytes(bytes)) => {
-                results.push(Answer::Broken(bytes), sequence);
-                return self.reply(results, tag);
-            }
-            Some(Action::S3 { path, change }) => {
-                let _ = self.s3_change(&path, &change, cx.now);
-            }
-            Some(Action::DropSessions) => self.drop_sessions(),
-            Some(Action::NewWriteVerifier) => self.lose_unstable(cx.now),
-            Some(Action::Revoke(why)) => self.revoke_all_state(why),
-            _ => {}
         }
         // What stands behind SEQUENCE makes the request: a client may tell another highest slot when it tries again.
         let print = fingerprint(cx.caller.principal.number() ^ u64::from(count) << 40, &input.clone().into_rest());
@@ -346,7 +227,7 @@ impl Server {
         }
         let answer = self.sequence_result(&cx, args);
         results.push(Answer::Op(Resop4::Sequence(Ok(answer))), sequence);
-        *self.referee.count().operations.entry("SEQUENCE").or_default() += 1;
+        *self.referee.count().operations.entry("Sequence").or_default() += 1;
         let sequence_bytes: Bytes = results.segments.concat().into();
         let room = self.room(args, tag);
         cx.done.push(sequence);
@@ -441,72 +322,6 @@ impl Server {
         results.push(Answer::Op(Resop4::failed(opnum, room.too_big)), opnum);
     }
 
-    /// One operation, with whatever the plan of faults does to it. `None` when the server died.
-    fn carry_out_with_faults(&mut self, cx: &mut Context<'_>, op: Argop4) -> Option<Answer> {
-        let opnum = op.opnum();
-        *self.referee.count().operations.entry(op.name()).or_default() += 1;
-        cx.short = None;
-        let path = if self.plan.wants_names() { cx.current.and_then(|at| self.fs.path_of(at.file)) } else { None };
-        let mut subject = subject_of(&op);
-        if subject.name.is_none() {
-            subject.name = path.as_deref().and_then(|path| path.rsplit('/').next()).map(str::as_bytes);
-        }
-        let action = self.plan.judge(subject);
-        if let (Some(_), Argop4::CreateSession(args)) = (&action, &op)
-            && let Some(client) = self.clients.get_mut(args.csa_clientid)
-        {
-            client.create_disturbed = true;
-        }
-        match action {
-            None => return Some(self.carry_out(cx, op)),
-            Some(Action::Status(error)) => {
-                self.excuse_after(opnum, error);
-                return Some(Answer::Op(Resop4::failed(opnum, error)));
-            }
-            Some(Action::StatusAfter(error)) => {
-                self.carry_out(cx, op);
-                self.states.excuse();
-                return Some(Answer::Op(Resop4::failed(opnum, error)));
-            }
-            Some(Action::Restart { stable_storage, after }) => {
-                if after {
-                    self.carry_out(cx, op);
-                }
-                self.restart(cx.now, stable_storage);
-                return None;
-            }
-            Some(Action::NewWriteVerifier) => self.lose_unstable(cx.now),
-            Some(Action::Short(most)) => cx.short = Some(most),
-            Some(Action::UnknownArm) => {
-                self.states.excuse();
-                // A status without a name; where the body is a union, its discriminant is as unknown.
-                let bytes = [opnum, 0, 0x7fff_fff1, 0x7fff_fff1].map(u32::to_be_bytes).concat();
-                return Some(Answer::Broken(bytes));
-            }
-            Some(Action::DropSessions) => self.drop_sessions(),
-            Some(Action::Revoke(why)) => self.revoke_all_state(why),
-            Some(Action::S3 { path, change }) => {
-                // A change of what is not there changes nothing.
-                let _ = self.s3_change(&path, &change, cx.now);
-            }
-            Some(Action::Bytes(bytes)) => {
-                self.states.excuse();
-                return Some(Answer::Broken(bytes));
-            }
-        }
-        Some(self.carry_out(cx, op))
-    }
-
-    /// A fault answered an error that the server had no reason for. Whoever believes it may leave state behind: because
-    /// it was told that the state is gone, or because giving it back failed. DELAY and GRACE say to try again.
-    fn excuse_after(&mut self, opnum: u32, error: Nfs4Error) {
-        let gives_back = [CLOSE, LOCKU, OPEN_DOWNGRADE, FREE_STATEID].contains(&opnum);
-        let tries_again = matches!(error, Nfs4Error::Delay | Nfs4Error::Grace);
-        if says_that_state_is_gone(error) || (gives_back && !tries_again) {
-            self.states.excuse();
-        }
-    }
-
     /// Handles that were put or saved for nothing.
     fn judge_handles(&mut self, cx: &Context<'_>, results: &Results) {
         if results.status.is_none() && results.mended.is_none() && cx.saved.is_some_and(|handle| !handle.used) {
@@ -515,33 +330,14 @@ impl Server {
     }
 }
 
-fn says_that_state_is_gone(error: Nfs4Error) -> bool {
-    use Nfs4Error as E;
-    matches!(
-        error,
-        E::BadStateid
-            | E::OldStateid
-            | E::StaleStateid
-            | E::Expired
-            | E::AdminRevoked
-            | E::DelegRevoked
-            | E::Stale
-            | E::Badhandle
-            | E::Fhexpired
-            | E::StaleClientid
-            | E::Badsession
-            | E::Deadsession
-    )
-}
-
 /// The answer to an operation that [`decode_op`] refused: an unknown one is answered as OP_ILLEGAL.
 fn refusal(opnum: u32, error: Nfs4Error) -> (u32, Answer) {
     let opnum = if error == Nfs4Error::OpIllegal { OP_ILLEGAL } else { opnum };
     (opnum, Answer::Op(Resop4::failed(opnum, error)))
 }
 
-/// Decodes one operation, or says which one it was and why not. OP_ILLEGAL for one that this minor version or program does not have, BADXDR for one whose
-/// arguments do not decode (RFC 8881 §16.2.3).
+/// Decodes one operation, or says which one it was and why not: OP_ILLEGAL for one that this minor version or program
+/// does not have, BADXDR for one whose arguments do not decode (RFC 8881 §16.2.3).
 fn decode_op(input: &mut Reader, cx: &Context<'_>) -> Result<Argop4, (u32, Nfs4Error)> {
     let mut peek = input.clone();
     let opnum: u32 = peek.get().map_err(|_| (OP_ILLEGAL, Nfs4Error::Badxdr))?;
@@ -592,25 +388,4 @@ fn changes(op: &Argop4) -> bool {
             | Argop4::Listxattrs(_)
             | Argop4::IoAdvise(_)
     )
-}
-
-fn subject_of(op: &Argop4) -> Subject<'_> {
-    use nfs4::ops::open::OpenClaim4;
-    let name: Option<&[u8]> = match op {
-        Argop4::Lookup(args) => Some(&args.objname),
-        Argop4::Create(args) => Some(&args.objname),
-        Argop4::Remove(args) => Some(&args.target),
-        Argop4::Rename(args) => Some(&args.oldname),
-        Argop4::Open(args) => match &args.claim {
-            OpenClaim4::Null(name) => Some(name),
-            _ => None,
-        },
-        _ => None,
-    };
-    let range = match op {
-        Argop4::Read(args) | Argop4::ReadBypass(args) => Some((args.offset, u64::from(args.count))),
-        Argop4::Write(args) => Some((args.offset, args.len() as u64)),
-        _ => None,
-    };
-    Subject { opnum: op.opnum(), name, range }
 }

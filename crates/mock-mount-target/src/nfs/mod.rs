@@ -15,6 +15,7 @@
 //! Time ([`Now`]) comes in with every event. Faults ([`faults::Rule`]) are added to [`Server::plan_mut`]. Tests look
 //! at and change files behind the client's back through [`Server::fs_mut`] and [`Server::s3_change`].
 
+mod answer;
 mod callbacks;
 mod compound;
 pub mod config;
@@ -27,6 +28,7 @@ mod ops;
 pub mod referee;
 pub mod rights;
 mod s3side;
+mod sabotage;
 mod server;
 pub mod session;
 pub mod state;

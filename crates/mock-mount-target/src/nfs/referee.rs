@@ -32,7 +32,7 @@ pub struct Counters {
     pub round_trips: u64,
     /// Calls that were answered from the replay cache.
     pub replays: u64,
-    /// Operations by name (`GETATTR`, `OPENDOWNGRADE`).
+    /// Operations by name (`Getattr`, `OpenDowngrade`).
     pub operations: BTreeMap<&'static str, u64>,
     /// Bytes of file data that READs returned.
     pub bytes_read: u64,
@@ -45,9 +45,11 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// How often an operation was carried out.
+    /// How often an operation was carried out, however its name is spelled (`OPEN_DOWNGRADE`, `OpenDowngrade`).
     pub fn of(&self, operation: &str) -> u64 {
-        self.operations.get(operation).copied().unwrap_or(0)
+        let plain = |name: &str| name.replace('_', "").to_ascii_lowercase();
+        let wanted = plain(operation);
+        self.operations.iter().filter(|(name, _)| plain(name) == wanted).map(|(_, count)| count).sum()
     }
 }
 

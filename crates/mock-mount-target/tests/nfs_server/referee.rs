@@ -280,6 +280,21 @@ fn a_client_that_counts_a_failed_create_session_is_no_mistake() {
     world.nobody_is_accused();
 }
 
+/// An injected denial of a lock reads like a real one.
+#[test]
+fn an_injected_denial_names_a_lock() {
+    let mut world = World::full();
+    let mut c = world.client("c");
+    let (file, open) = world.create_file(&mut c, "f");
+    for (opnum, op) in
+        [(12, first_lock(open, "l", NfsLockType4::Write, 0, 1)), (13, lockt("l", NfsLockType4::Write, 0, 1))]
+    {
+        world.server.plan_mut().add(Rule::once(opnum, Action::Status(Nfs4Error::Denied)));
+        assert_eq!(world.status(&mut c, vec![putfh(&file), op.clone()]), Err(Nfs4Error::Denied));
+        ok(world.call(&mut c, vec![putfh(&file), op]));
+    }
+}
+
 /// Faults find a file by its name, whether the operation names it or holds its handle.
 #[test]
 fn a_fault_on_a_name_hits_operations_on_that_name_and_on_that_file() {
@@ -369,7 +384,8 @@ fn operations_bytes_and_round_trips_are_counted() {
         ok(world.call_on(&mut c, slot, vec![putfh(&file), read(open, 0, 100)]));
     }
     let counters = world.server.referee().counters();
-    assert_eq!((counters.of("Read"), counters.of("Write"), counters.of("Open")), (4, 1, 0));
+    assert_eq!((counters.of("READ"), counters.of("Write"), counters.of("OPEN")), (4, 1, 0));
+    assert_eq!(counters.of("SEQUENCE"), 5);
     assert_eq!((counters.bytes_read, counters.bytes_written), (400, 1000));
     assert_eq!((counters.compounds, counters.round_trips), (5, 1));
     assert!(counters.request_bytes > 1000 && counters.reply_bytes > 400);

@@ -8,7 +8,8 @@ use nfs4::ops::file::{Commit4args, Commit4resok, Read4args, Write4args, Write4re
 use nfs4::types::StableHow4;
 use nfs4::xdr;
 
-use crate::nfs::compound::{Answer, Context};
+use crate::nfs::answer::Answer;
+use crate::nfs::compound::Context;
 use crate::nfs::memfs::FileId;
 use crate::nfs::rights::{READ, WRITE};
 use crate::nfs::server::Server;

@@ -16,7 +16,8 @@ mod xattrs;
 use nfs4::Nfs4Error;
 use nfs4::compound::{Argop4, Resop4};
 
-use super::compound::{Answer, Context};
+use super::answer::Answer;
+use super::compound::Context;
 use super::server::Server;
 
 impl Server {
