@@ -22,7 +22,7 @@ use crate::fuse::{self, MountOptions, Session};
 /// How long connecting may take in all: credentials, DNS, TCP, TLS, bind and the session, each with its own limit.
 const CONNECT_LIMIT: Duration = Duration::from_secs(60);
 /// How long programs that still use the folder may go on after a signal.
-const GRACE: Duration = Duration::from_secs(10);
+const GRACE: Duration = Duration::from_secs(5);
 /// How long the answer to `umount` may take to be read before the process ends.
 const LAST_WORD: Duration = Duration::from_secs(5);
 
@@ -235,8 +235,7 @@ impl Mounted {
 
     async fn finish(self) -> (Vec<Unwritten>, Control) {
         let Self { vfs, client, session, control, .. } = self;
-        // After a signal the kernel may still hold the mount; then the session's thread is waiting, and ends with us.
-        let _ = tokio::time::timeout(GRACE, session.finish()).await;
+        session.finish().await;
         (end_session(&vfs, &client).await, control)
     }
 }

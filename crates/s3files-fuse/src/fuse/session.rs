@@ -64,6 +64,7 @@ pub struct Session {
     folder: PathBuf,
     reader: JoinHandle<io::Result<()>>,
     ended: oneshot::Receiver<()>,
+    has_ended: bool,
     tasks: TaskTracker,
     invalidator: Invalidator,
 }
@@ -88,7 +89,7 @@ impl Session {
                 result
             })
             .map_err(thread_failed)?;
-        Ok(Self { folder: folder.to_owned(), reader, ended, tasks, invalidator })
+        Ok(Self { folder: folder.to_owned(), reader, ended, has_ended: false, tasks, invalidator })
     }
 
     /// The folder.
@@ -98,12 +99,21 @@ impl Session {
 
     /// Returns when the folder is no longer mounted, whoever unmounted it.
     pub async fn ended(&mut self) {
-        // An error means that the thread is gone, which is an end as well.
-        let _ = (&mut self.ended).await;
+        if !self.has_ended {
+            // An error means that the thread is gone, which is an end as well.
+            let _ = (&mut self.ended).await;
+            self.has_ended = true;
+        }
     }
 
-    /// After [`Session::ended`]: waits for the requests that are still under way.
-    pub async fn finish(self) {
+    /// Waits for the requests that are still under way. If programs still use what was detached, nothing is waited for:
+    /// the kernel ends the rest when this process ends.
+    pub async fn finish(mut self) {
+        if tokio::time::timeout(Duration::ZERO, self.ended()).await.is_err() {
+            // Its threads may be waiting in the kernel; dropping it would wait for them.
+            std::mem::forget(self);
+            return;
+        }
         self.tasks.close();
         if tokio::time::timeout(LAST_REQUESTS, self.tasks.wait()).await.is_err() {
             tracing::warn!(requests = self.tasks.len(), "requests did not end after the unmount");
