@@ -193,12 +193,6 @@ impl<T: Clone> Extents<T> {
         }
         run
     }
-
-    /// Lets go of everything.
-    pub(crate) fn clear(&mut self) {
-        self.map.clear();
-        self.bytes = 0;
-    }
 }
 
 #[cfg(test)]

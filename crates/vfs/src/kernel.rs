@@ -18,7 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// What to drop.
 #[derive(Debug)]
 pub(crate) enum Stale {
+    /// A file's attributes and data.
     Inode(u64),
+    /// What a name in a directory stands for.
     Entry(u64, Bytes),
 }
 

@@ -1,7 +1,7 @@
 //! One file as the mount knows it: its handle at the server, its attributes, and what its type adds.
 //!
-//! Everything that changes lies behind one lock, held for moments and never across an `.await`. Where two nodes' locks,
-//! or a node's and the page cache's, are needed, the node's is taken first and two nodes' are never held together.
+//! Everything that changes lies behind one lock, held for moments and never across an `.await`. Where several locks are
+//! held at once, the order is inode table, node, page cache; two nodes' are never held together.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};

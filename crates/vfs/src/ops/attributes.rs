@@ -9,6 +9,7 @@ use nfs4_client::{Cred, Nfs4Error};
 use crate::attr::{Attr, FileKind};
 use crate::attrs::Origin;
 use crate::error::{Error, Result};
+use crate::kernel::Stale;
 use crate::node::{Body, Node};
 use crate::types::{Fh, SetAttr};
 use crate::vfs::Vfs;
@@ -72,6 +73,7 @@ impl Vfs {
             && let Ok(dir) = self.directory(place.parent)
         {
             dir.lock().dir().names.unlearn(&place.name);
+            self.mount().kernel.drop_later(Stale::Entry(place.parent, place.name));
         }
     }
 

@@ -65,6 +65,7 @@ impl Vfs {
     pub(crate) async fn read_cached(&self, handle: &OpenHandle, offset: u64, size: u64) -> Result<Vec<Bytes>> {
         let mut got = Extents::default();
         let mut ended: Option<u64> = None;
+        let mut asked_again = false;
         for attempt in 0.. {
             let waits: Vec<Arc<Fetch>>;
             {
@@ -83,13 +84,13 @@ impl Vfs {
                     if gaps.is_empty() && own_end > end {
                         return Ok(assemble(&have, &range));
                     }
-                    if gaps.is_empty() && attempt >= TRIES {
+                    if gaps.is_empty() && asked_again {
                         state.attrs.expire();
                         return Ok(assemble(&have, &(range.start..range.end.min(end.max(range.start)))));
                     }
                     if gaps.is_empty() {
                         // Ask once more: what ended there may have been overtaken by a write of ours.
-                        ended = None;
+                        (ended, asked_again) = (None, true);
                         gaps = have.gaps(range.clone());
                     }
                 }

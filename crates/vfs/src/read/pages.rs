@@ -31,6 +31,7 @@ impl Pages {
     }
 
     /// Bytes kept.
+    #[cfg(test)]
     pub(crate) const fn bytes(&self) -> u64 {
         self.bytes
     }

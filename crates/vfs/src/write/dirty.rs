@@ -397,15 +397,6 @@ impl Dirty {
             self.fresh.fill(*offset, data, &Fresh { seq: self.seq, since: now });
         }
     }
-
-    /// Gives everything up that is not flying. Returns the bytes lost.
-    pub(crate) fn abandon(&mut self) -> u64 {
-        let lost = self.fresh.bytes() + self.unstable.bytes();
-        self.fresh.clear();
-        self.unstable.clear();
-        self.full.clear();
-        lost
-    }
 }
 
 fn fill_within(seen: &mut Extents<()>, at: u64, data: &Bytes, range: &Range<u64>) {

@@ -1,5 +1,6 @@
-//! A mount for a test: on the server named by `S3FILES_TEST_NFS` (`127.0.0.1:PORT/export`), each test in a directory of
-//! its own. Without it the test says so and passes.
+//! A mount for a test: on the mock, once as S3 Files is and once as a whole NFSv4.2 server is; or on the server named by
+//! `S3FILES_TEST_NFS` (`127.0.0.1:PORT/export`). Each test has a directory of its own. On the mock, the referee has the
+//! last word.
 #![allow(dead_code)] // each test file uses a part of it
 
 use std::sync::Arc;
@@ -7,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use mock_mount_target::nfs::{Config, Profile};
+use mock_mount_target::{MockHandle, MockServer};
 use mount_target::{ChannelOptions, Connector};
 use nfs4_client::{Client, ClientOptions};
 use vfs::{Cred, Entry, Fh, Looked, OpenFlags, Opened, Timeouts, Vfs, VfsOptions};
@@ -17,7 +20,7 @@ static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// A server, and one mount of it.
 pub struct Stage {
-    server: Server,
+    pub server: Server,
     pub vfs: Vfs,
     pub cred: Cred,
     /// The test's own directory.
@@ -27,37 +30,71 @@ pub struct Stage {
 }
 
 #[derive(Clone)]
-struct Server {
-    address: std::net::SocketAddr,
-    root: Vec<Vec<u8>>,
+pub enum Server {
+    Real { address: std::net::SocketAddr, root: Vec<Vec<u8>> },
+    Mock(Arc<MockHandle>),
 }
 
 impl Server {
-    fn find() -> Option<Self> {
-        let Ok(target) = std::env::var("S3FILES_TEST_NFS") else {
-            eprintln!("skipped: S3FILES_TEST_NFS names no server");
-            return None;
-        };
+    /// The one named by the environment.
+    fn real() -> Option<Self> {
+        let target = std::env::var("S3FILES_TEST_NFS").ok()?;
         let (address, path) = target.split_once('/').unwrap_or((&target, ""));
         let root = path.split('/').filter(|name| !name.is_empty()).map(|name| name.as_bytes().to_vec()).collect();
-        Some(Self { address: address.parse().unwrap(), root })
+        Some(Self::Real { address: address.parse().unwrap(), root })
     }
 
-    async fn mount(&self, options: VfsOptions) -> Vfs {
-        let dial = Connector::plain(self.address, ChannelOptions::default()).unwrap();
-        let client = ClientOptions { root: self.root.clone(), ..ClientOptions::default() };
+    pub async fn mock(config: Config) -> Self {
+        Self::Mock(Arc::new(MockServer::builder().config(config).start().await.unwrap()))
+    }
+
+    pub async fn mount(&self, options: VfsOptions) -> Vfs {
+        let (dial, root) = match self {
+            Self::Real { address, root } => {
+                (Connector::plain(*address, ChannelOptions::default()).unwrap(), root.clone())
+            }
+            Self::Mock(mock) => {
+                let mock = Arc::clone(mock);
+                let dial = move || Ok(mock.connect_in_memory());
+                (Connector::in_memory(dial, ChannelOptions::default()), Vec::new())
+            }
+        };
+        let client = ClientOptions { root, ..ClientOptions::default() };
         Vfs::new(Client::connect(Arc::new(dial), client).await.unwrap(), options)
+    }
+
+    /// What the referee says when everything is unmounted.
+    pub fn verdict(&self) {
+        if let Self::Mock(mock) = self {
+            assert_eq!(mock.verdict(), Vec::<String>::new(), "the referee's list");
+            mock.check_invariants().unwrap();
+        }
     }
 }
 
 /// Runs a test on a mount with the usual options.
-pub async fn on_stage(name: &str, test: impl AsyncFnOnce(&Stage)) {
+pub async fn on_stage(name: &str, test: impl AsyncFn(&Stage)) {
     with_options(name, VfsOptions::default(), test).await;
 }
 
 /// Runs a test on a mount; afterwards, everything is unmounted and nothing may be left unwritten.
-pub async fn with_options(name: &str, options: VfsOptions, test: impl AsyncFnOnce(&Stage)) {
-    let Some(server) = Server::find() else { return };
+pub async fn with_options(name: &str, options: VfsOptions, test: impl AsyncFn(&Stage)) {
+    if let Some(server) = Server::real() {
+        return run(server, name, options, &test).await;
+    }
+    for profile in [Profile::S3Files, Profile::Full] {
+        run(Server::mock(Config::new(profile)).await, name, options.clone(), &test).await;
+    }
+}
+
+/// Runs a test on a mock of its own only: it needs what only a mock can do.
+pub async fn on_mock(name: &str, config: Config, options: VfsOptions, test: impl AsyncFn(&Stage, &MockHandle)) {
+    let server = Server::mock(config).await;
+    let Server::Mock(mock) = server.clone() else { unreachable!("it is one") };
+    run(server, name, options, &async |stage: &Stage| test(stage, &mock).await).await;
+}
+
+async fn run(server: Server, name: &str, options: VfsOptions, test: &impl AsyncFn(&Stage)) {
     let run = async {
         let cred = Cred::new(0, 0);
         let vfs = server.mount(options).await;
@@ -67,6 +104,7 @@ pub async fn with_options(name: &str, options: VfsOptions, test: impl AsyncFnOnc
         stage.round_trips();
         test(&stage).await;
         assert_eq!(stage.vfs.shutdown().await, []);
+        stage.server.verdict();
     };
     tokio::time::timeout(LIMIT, run).await.expect("the test takes too long");
 }
