@@ -1,11 +1,13 @@
 //! Programs that end in time.
 
 use std::io::Read;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 /// What a program did.
 #[derive(Debug)]
@@ -72,4 +74,48 @@ fn collect(from: Option<impl Read + Send + 'static>) -> JoinHandle<Vec<u8>> {
         }
         bytes
     })
+}
+
+/// A program that goes on beside the test, and is killed if the test ends first.
+#[derive(Debug)]
+pub struct Running(Child);
+
+impl Running {
+    /// Starts it; what it prints goes where the command says.
+    pub fn start(command: &mut Command) -> anyhow::Result<Self> {
+        Ok(Self(command.stdin(Stdio::null()).spawn().with_context(|| format!("starting {command:?}"))?))
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Whether it has not ended yet.
+    pub fn goes_on(&mut self) -> bool {
+        matches!(self.0.try_wait(), Ok(None))
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        Ok(kill(Pid::from_raw(self.0.id() as i32), signal)?)
+    }
+
+    /// Waits for its end; -1 stands for a signal.
+    pub fn code(&mut self, limit: Duration) -> anyhow::Result<i32> {
+        let start = Instant::now();
+        while self.goes_on() {
+            ensure!(start.elapsed() < limit, "process {} did not end within {limit:?}", self.id());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(self.0.wait()?.code().unwrap_or(-1))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has ended in most tests.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }

@@ -9,7 +9,7 @@ mod command;
 mod mount;
 mod watch;
 
-pub use command::{Done, run};
+pub use command::{Done, Running, run};
 pub use mount::{ANSWER, Lab, Mounted};
 pub use watch::Watch;
 

@@ -3,17 +3,18 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mock_mount_target::{MockHandle, MockServer};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use whole_product_tests::{ANSWER, Lab, run};
+use nix::sys::signal::Signal;
+use whole_product_tests::{ANSWER, Lab, Running, run};
 
 const PRODUCT: &str = env!("CARGO_BIN_EXE_product");
 const LIMIT: Duration = Duration::from_mins(2);
+/// How long the product may take to end.
+const END: Duration = Duration::from_secs(20);
 
 /// Runs a test that blocks, with a mock, and hears the referee at the end.
 async fn with_mock(test: impl FnOnce(&MockHandle, &Lab) -> anyhow::Result<()> + Send + 'static, is_clean: bool) {
@@ -34,16 +35,11 @@ fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 /// The product in the foreground, mounted.
-fn foreground(lab: &Lab, mock: &MockHandle) -> Child {
+fn foreground(lab: &Lab, mock: &MockHandle) -> anyhow::Result<Running> {
     let mut command = lab.mount_command(mock, &["--foreground"]);
-    let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let product = Running::start(command.stdout(Stdio::null()).stderr(Stdio::null()))?;
     wait_for("mounted", || lab.is_mounted());
-    child
-}
-
-fn ended(child: &mut Child) -> i32 {
-    wait_for("the process ends", || child.try_wait().unwrap().is_some());
-    child.wait().unwrap().code().unwrap_or(-1)
+    Ok(product)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -51,11 +47,11 @@ async fn a_signal_unmounts_and_what_was_written_is_on_the_server() {
     with_mock(
         |mock, lab| {
             for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-                let mut child = foreground(lab, mock);
+                let mut product = foreground(lab, mock)?;
                 let name = lab.folder().join(signal.as_str());
                 fs::write(&name, b"written")?;
-                kill(Pid::from_raw(child.id() as i32), signal)?;
-                assert_eq!(ended(&mut child), 0, "{signal}");
+                product.signal(signal)?;
+                assert_eq!(product.code(END)?, 0, "{signal}");
                 lab.assert_clean()?;
                 let mounted = lab.mount(mock, &[])?;
                 assert_eq!(fs::read(&name)?, b"written", "{signal}");
@@ -72,10 +68,10 @@ async fn a_signal_unmounts_and_what_was_written_is_on_the_server() {
 async fn the_systems_own_umount_ends_the_process_too() {
     with_mock(
         |mock, lab| {
-            let mut child = foreground(lab, mock);
+            let mut product = foreground(lab, mock)?;
             fs::write(lab.folder().join("file"), b"x")?;
-            whole_product_tests::run(Command::new("umount").arg(lab.folder()), ANSWER)?.ok()?;
-            assert_eq!(ended(&mut child), 0);
+            run(Command::new("umount").arg(lab.folder()), ANSWER)?.ok()?;
+            assert_eq!(product.code(END)?, 0);
             lab.assert_clean()
         },
         true,
@@ -88,14 +84,13 @@ async fn a_folder_in_use_is_not_unmounted_and_the_user_is_told_by_whom() {
     with_mock(
         |mock, lab| {
             let mounted = lab.mount(mock, &[])?;
-            let mut sleeper = Command::new("sleep").arg("60").current_dir(mounted.folder()).spawn()?;
+            let sleeper = Running::start(Command::new("sleep").arg("60").current_dir(mounted.folder()))?;
             let done = lab.umount()?;
             assert_eq!(done.code(), 15, "{done:?}");
             assert!(done.stderr.contains(&format!("sleep ({})", sleeper.id())), "{done:?}");
             // It goes on as if nothing had happened.
             fs::write(mounted.path("file"), b"x")?;
-            sleeper.kill()?;
-            sleeper.wait()?;
+            drop(sleeper);
             mounted.umount()
         },
         true,
@@ -107,11 +102,11 @@ async fn a_folder_in_use_is_not_unmounted_and_the_user_is_told_by_whom() {
 async fn a_signal_ends_also_a_mount_that_is_in_use() {
     with_mock(
         |mock, lab| {
-            let mut child = foreground(lab, mock);
+            let mut product = foreground(lab, mock)?;
             let mut file = File::create(lab.folder().join("file"))?;
             file.write_all(b"written before the signal")?;
-            kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM)?;
-            assert_eq!(ended(&mut child), 0);
+            product.signal(Signal::SIGTERM)?;
+            assert_eq!(product.code(END)?, 0);
             assert!(file.write_all(b"too late").and_then(|()| file.sync_all()).is_err());
             drop(file);
             lab.assert_clean()?;
@@ -128,9 +123,9 @@ async fn a_signal_ends_also_a_mount_that_is_in_use() {
 async fn after_a_crash_the_next_mount_clears_the_way() {
     with_mock(
         |mock, lab| {
-            let mut child = foreground(lab, mock);
-            kill(Pid::from_raw(child.id() as i32), Signal::SIGKILL)?;
-            child.wait()?;
+            let mut product = foreground(lab, mock)?;
+            product.signal(Signal::SIGKILL)?;
+            product.code(END)?;
             wait_for("the mount is dead", || fs::metadata(lab.folder()).is_err());
             let mounted = lab.mount(mock, &[])?;
             fs::write(mounted.path("file"), b"x")?;
@@ -146,9 +141,9 @@ async fn after_a_crash_the_next_mount_clears_the_way() {
 async fn umount_clears_a_dead_mount_and_says_that_something_may_be_lost() {
     with_mock(
         |mock, lab| {
-            let mut child = foreground(lab, mock);
-            kill(Pid::from_raw(child.id() as i32), Signal::SIGKILL)?;
-            child.wait()?;
+            let mut product = foreground(lab, mock)?;
+            product.signal(Signal::SIGKILL)?;
+            product.code(END)?;
             wait_for("the mount is dead", || fs::metadata(lab.folder()).is_err());
             let done = lab.umount()?;
             assert_eq!(done.code(), 1, "{done:?}");

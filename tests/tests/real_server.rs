@@ -2,8 +2,6 @@
 //! line. `cargo xtask real-server` runs these; they need ganesha and some minutes, so plain `cargo test` leaves them out.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod ganesha;
-
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -13,8 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use mock_mount_target::{MockHandle, MockServer};
 use whole_product_tests::{Lab, Mounted, noise, run, sha256};
-
-use ganesha::Ganesha;
+use xtask::ganesha::{self, Ganesha, Grace};
 
 const PRODUCT: &str = env!("CARGO_BIN_EXE_product");
 const LIMIT: Duration = Duration::from_mins(20);
@@ -25,7 +22,7 @@ const LARGE: usize = 1 << 30;
 fn with_ganesha(test: impl FnOnce(&MockHandle, &Lab) -> anyhow::Result<()>) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let lab = Lab::new(PRODUCT, LIMIT).unwrap();
-    let ganesha = Ganesha::start(&lab.path("ganesha")).unwrap();
+    let ganesha = Ganesha::start(&lab.path("ganesha"), Grace::None).unwrap();
     let mock = runtime.block_on(MockServer::builder().forward(ganesha.address()).start()).unwrap();
     let outcome = test(&mock, &lab);
     let mistakes = mock.wire_mistakes();

@@ -249,7 +249,7 @@ fn a_server_that_speaks_only_nfs_4_0_is_refused() {
                 // An accepted reply to COMPOUND: status NFS4ERR_MINOR_VERS_MISMATCH, no tag, no results.
                 let words = [xid, 1, 0, 0, 0, 0, 10021, 0, 0];
                 let mut record = (0x8000_0000 | (words.len() as u32 * 4)).to_be_bytes().to_vec();
-                words.iter().for_each(|word| record.extend_from_slice(&word.to_be_bytes()));
+                record.extend(words.iter().flat_map(|word| word.to_be_bytes()));
                 if stream.write_all(&record).is_err() {
                     break;
                 }

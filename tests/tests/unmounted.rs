@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mock_mount_target::MockServer;
-use whole_product_tests::{ANSWER, Done, Lab, noise, run};
+use whole_product_tests::{ANSWER, Done, Lab, Running, noise, run};
 
 const PRODUCT: &str = env!("CARGO_BIN_EXE_product");
 const LIMIT: Duration = Duration::from_mins(3);
@@ -73,23 +73,15 @@ fn the_demo_shows_a_folder_of_the_users_choice_and_keeps_it_when_asked() {
     let lab = Lab::new(PRODUCT, LIMIT).unwrap();
     let (folder, out) = (lab.folder().display().to_string(), lab.path("out"));
     let stdout = fs::File::create(&out).unwrap();
-    let mut demo = lab.product(["demo", "--keep", &folder]).stdout(stdout).spawn().unwrap();
+    let mut demo = Running::start(lab.product(["demo", "--keep", &folder]).stdout(stdout)).unwrap();
     let start = Instant::now();
     while !fs::read_to_string(&out).unwrap().contains("It stays mounted") {
-        assert!(start.elapsed() < Duration::from_mins(1) && demo.try_wait().unwrap().is_none());
+        assert!(start.elapsed() < Duration::from_mins(1) && demo.goes_on());
         std::thread::sleep(Duration::from_millis(50));
     }
     fs::write(lab.folder().join("mine"), b"x").unwrap();
     lab.umount().unwrap().ok().unwrap();
-    let start = Instant::now();
-    let status = loop {
-        if let Some(status) = demo.try_wait().unwrap() {
-            break status;
-        }
-        assert!(start.elapsed() < Duration::from_secs(20));
-        std::thread::sleep(Duration::from_millis(10));
-    };
-    assert!(status.success(), "{status}");
+    assert_eq!(demo.code(Duration::from_secs(20)).unwrap(), 0);
     lab.assert_clean().unwrap();
 }
 

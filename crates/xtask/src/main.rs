@@ -3,6 +3,7 @@
 
 mod real_server;
 
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, bail};
@@ -19,11 +20,18 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     RealServer(real_server::RealServerArgs),
+    /// Restart the nfs-ganesha that was started in a directory (tests of recovery call this).
+    #[command(hide = true)]
+    RestartGanesha {
+        /// The directory.
+        dir: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().verb {
         Verb::RealServer(args) => args.run(),
+        Verb::RestartGanesha { dir } => xtask::ganesha::restart(&dir),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

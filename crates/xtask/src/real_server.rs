@@ -1,21 +1,25 @@
-//! `cargo xtask real-server`: the product against a server that is not ours.
+//! `cargo xtask real-server`: the client and the product against a server that is not ours.
 //!
-//! nfs-ganesha serves a folder, `mock-mount-target serve --forward` puts the TLS and IAM of S3 Files in front of it, and
-//! the product is mounted with its real command line. The tests are `#[ignore]`d elsewhere, because they need ganesha
-//! and some minutes.
+//! nfs-ganesha serves a folder. The client's own tests talk to it directly, over a relay that breaks. For the product's,
+//! `mock-mount-target` puts the TLS and IAM of S3 Files in front of it, and the folder is mounted with the real command
+//! line. Plain `cargo test` leaves these out, because they need ganesha and some minutes.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::Args;
+use xtask::ganesha::{EXPORT, Ganesha, Grace};
 
 use crate::{cargo, succeed};
 
-/// Mount a real NFS server (nfs-ganesha) through the mock's front door and work in it.
+/// Work on a real NFS server (nfs-ganesha), directly and through the mock's front door.
 #[derive(Debug, Args)]
 pub struct RealServerArgs {
     /// Only tests whose name holds this.
     filter: Option<String>,
+    /// Build with optimisation, for timings that mean something.
+    #[arg(long)]
+    release: bool,
 }
 
 impl RealServerArgs {
@@ -26,19 +30,43 @@ impl RealServerArgs {
             println!("real-server: skipped, because S3FILES_SKIP_REAL_SERVER is set");
             return Ok(());
         }
-        for (program, package) in
-            [("ganesha.nfsd", "nfs-ganesha nfs-ganesha-vfs"), ("git", "git"), ("diff", "diffutils")]
-        {
+        let needed = [("ganesha.nfsd", "nfs-ganesha nfs-ganesha-vfs"), ("git", "git"), ("diff", "diffutils")];
+        for (program, package) in needed {
             if find(program).is_none() {
                 bail!("{program} is needed: apt-get install {package}");
             }
         }
-        succeed(cargo().args(["build", "--release", "--package", "s3files-fuse", "--package", "mock-mount-target"]))?;
+        self.client()?;
+        self.product()
+    }
+
+    /// The tests of nfs4-client, those that restart the server last and one after the other.
+    fn client(&self) -> anyhow::Result<()> {
+        let dir = tempfile::Builder::new().prefix("s3files-ganesha-").tempdir()?;
+        let server = Ganesha::start(dir.path(), Grace::FiveSeconds)?;
+        let restart = format!("'{}' restart-ganesha '{}'", std::env::current_exe()?.display(), server.dir().display());
+        for further in [&[][..], &["--ignored", "--test-threads=1"]] {
+            let mut tests = self.tests("server");
+            tests.env("S3FILES_TEST_NFS", format!("{}{EXPORT}", server.address()));
+            tests.env("S3FILES_TEST_NFS_RESTART", &restart);
+            succeed(tests.args(further))?;
+        }
+        Ok(())
+    }
+
+    fn product(&self) -> anyhow::Result<()> {
+        succeed(self.tests("real_server").args(["--ignored", "--nocapture", "--test-threads=1"]))
+    }
+
+    /// With `--workspace` everything is built as for `cargo test --workspace`, so nothing is built twice.
+    fn tests(&self, name: &str) -> std::process::Command {
         let mut tests = cargo();
-        tests.args(["test", "--release", "--package", "whole-product-tests", "--test", "real_server"]);
-        tests.args(["--", "--ignored", "--nocapture", "--test-threads=1"]);
-        tests.args(self.filter);
-        succeed(&mut tests)
+        tests.args(["test", "--workspace", "--test", name]);
+        if self.release {
+            tests.arg("--release");
+        }
+        tests.arg("--").args(&self.filter);
+        tests
     }
 }
 
