@@ -15,8 +15,7 @@ use rand::{RngCore, SeedableRng};
 use crate::service::ConnInfo;
 
 /// What bind answers instead of READY.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BindFault {
     /// Drop the connection and try again.
     Retry,
@@ -89,7 +88,13 @@ impl Binder {
     }
 
     /// The answer to bind: results, and what was wrong with the request. `None` is GARBAGE_ARGS.
-    pub(crate) fn bind(&self, conn: &ConnInfo, args: Bytes) -> (Option<Bytes>, Option<Mistake>) {
+    /// `fault` is what the plan wants instead of READY.
+    pub(crate) fn bind(
+        &self,
+        conn: &ConnInfo,
+        args: Bytes,
+        fault: Option<BindFault>,
+    ) -> (Option<Bytes>, Option<Mistake>) {
         let Ok(identifier) = xdr::from_bytes::<ProxyIdentifier>(args) else {
             return (None, Some(Mistake("a bind that does not decode")));
         };
@@ -98,7 +103,7 @@ impl Binder {
             let mistake = "a bind whose identifier or incarnation has the wrong size or sign";
             return (None, Some(Mistake(mistake)));
         }
-        let fault = self.faults.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        let fault = fault.or_else(|| self.faults.lock().unwrap_or_else(PoisonError::into_inner).pop_front());
         let mut mistake = None;
         let mut ready = |partition| {
             if !conn.bind(partition) {
@@ -169,7 +174,7 @@ mod tests {
     }
 
     fn answer(binder: &Binder, conn: &ConnInfo) -> BindResponse {
-        let (results, _) = binder.bind(conn, identifier());
+        let (results, _) = binder.bind(conn, identifier(), None);
         xdr::from_bytes::<BindClientResponse>(results.unwrap()).unwrap().bind_response
     }
 
@@ -189,9 +194,9 @@ mod tests {
         let ready = conn();
         assert!(matches!(answer(&binder, &ready), BindResponse::Ready(p) if p.0 == binder.partition()));
         assert_eq!(ready.partition(), Some(binder.partition()));
-        assert!(binder.bind(&ready, identifier()).1.is_some());
+        assert!(binder.bind(&ready, identifier(), None).1.is_some());
         binder.fail_next([UnknownArm]);
-        let (results, _) = binder.bind(&conn(), identifier());
+        let (results, _) = binder.bind(&conn(), identifier(), None);
         assert!(xdr::from_bytes::<BindClientResponse>(results.unwrap()).is_err());
     }
 
@@ -203,7 +208,7 @@ mod tests {
         for bad in
             [xdr::to_bytes(&short).unwrap(), xdr::to_bytes(&negative).unwrap(), Bytes::from_static(b"\0\0\0\x10")]
         {
-            let (results, mistake) = binder.bind(&conn(), bad);
+            let (results, mistake) = binder.bind(&conn(), bad, None);
             assert!(results.is_none() && mistake.is_some());
         }
     }

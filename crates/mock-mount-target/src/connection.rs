@@ -20,7 +20,7 @@ use nfs4::xdr::{Reader, Writer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
-use crate::bind::Mistake;
+use crate::bind::{BindFault, Mistake};
 use crate::outlet::{self, After, Gone, Outlet, ReplyFault};
 use crate::service::{Answer, Attached, Call, ConnInfo};
 use crate::shared::Shared;
@@ -86,7 +86,6 @@ struct Reading<'a> {
 enum Stop {
     Gone,
     Cut,
-    Alert,
 }
 
 impl From<Gone> for Stop {
@@ -100,7 +99,6 @@ impl Reading<'_> {
         match self.read_records(io).await {
             Ok(()) | Err(Stop::Gone) => End::ByPeer,
             Err(Stop::Cut) => End::Cut,
-            Err(Stop::Alert) => End::Alert,
         }
     }
 
@@ -117,23 +115,33 @@ impl Reading<'_> {
                     return Ok(());
                 }
             };
-            self.shared.counters.received(read);
-            if self.shared.wire.bytes_in(read, self.shared.clock.running()) {
+            let cut = self.shared.wire.bytes_in(read, self.shared.clock.running());
+            if let Some(kept) = cut {
+                // What came behind that byte was never received.
+                let buffer = assembler.buffer();
+                buffer.truncate(buffer.len() - (read - kept));
+            }
+            self.shared.counters.received(cut.unwrap_or(read));
+            self.take_records(&mut assembler).await?;
+            if cut.is_some() {
                 return Err(Stop::Cut);
             }
-            loop {
-                match assembler.next_record() {
-                    Ok(Some(record)) => {
-                        if let Some(due) = self.shared.link.inbound(record.len() + 4) {
-                            tokio::time::sleep_until(due).await;
-                        }
-                        self.record(record).await?;
+        }
+    }
+
+    async fn take_records(&mut self, assembler: &mut RecordAssembler) -> Result<(), Stop> {
+        loop {
+            match assembler.next_record() {
+                Ok(Some(record)) => {
+                    if let Some(due) = self.shared.link.inbound(record.len() + 4) {
+                        tokio::time::sleep_until(due).await;
                     }
-                    Ok(None) => break,
-                    Err(error) => {
-                        self.mistake(&format!("a record that cannot be followed: {error}"));
-                        return Err(Stop::Cut);
-                    }
+                    self.record(record).await?;
+                }
+                Ok(None) => return Ok(()),
+                Err(error) => {
+                    self.mistake(&format!("a record that cannot be followed: {error}"));
+                    return Err(Stop::Cut);
                 }
             }
         }
@@ -176,8 +184,8 @@ impl Reading<'_> {
                 self.reply(xid, ReplyStatus::Success, Vec::new()).await
             }
             (AWSFILE_PROGRAM, AWSFILE_V1, PROC_BIND_CLIENT_TO_PARTITION) => {
-                self.spoil(xid, On::Bind)?;
-                let answer = self.shared.binder.bind(&self.conn, args);
+                let fault = self.spoil(xid, On::Bind)?;
+                let answer = self.shared.binder.bind(&self.conn, args, fault);
                 self.own_answer(xid, answer).await
             }
             (AWSFILE_PROGRAM, AWSFILE_V1, PROC_CHANNEL_INIT) => {
@@ -228,11 +236,12 @@ impl Reading<'_> {
         }
     }
 
-    /// Lets the plan act on one of the front's own procedures.
-    fn spoil(&mut self, xid: u32, on: On) -> Result<(), Stop> {
+    /// Lets the plan act on one of the front's own procedures; what bind shall answer, if the plan says so.
+    fn spoil(&mut self, xid: u32, on: On) -> Result<Option<BindFault>, Stop> {
         match self.shared.wire.event(on, self.shared.clock.running()) {
-            None => Ok(()),
-            Some(action) => self.suffer(xid, action),
+            None => Ok(None),
+            Some(WireAction::Bind(answer)) => Ok(Some(answer)),
+            Some(action) => self.suffer(xid, action).map(|()| None),
         }
     }
 
@@ -243,8 +252,9 @@ impl Reading<'_> {
             WireAction::Reply(fault) => self.outlet.spoil(xid, fault),
             WireAction::Silence => self.outlet.spoil(xid, ReplyFault::Drop),
             WireAction::DuplicateRequest => self.outlet.spoil(xid, ReplyFault::Duplicate),
-            // The plan turns these into garbage of its seed before they get here.
-            WireAction::RandomBytes { .. } => return Err(Stop::Alert),
+            // The plan turns random bytes into garbage of its seed before they get here, and nothing but bind has
+            // bind's answers.
+            WireAction::RandomBytes { .. } | WireAction::Bind(_) => {}
         }
         Ok(())
     }

@@ -4,12 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use nfs4::Nfs4Error;
 
 use crate::memory::Memory;
 use crate::mock::MockHandle;
 use crate::nfs::faults::Rule;
-use crate::nfs::{Counters, S3Change, Server};
+use crate::nfs::{Counters, Object, S3Change, Server};
+use crate::objects::{S3Rule, Version};
 
 /// Whether two names of an operation differ in case and underscores at most.
 pub(crate) fn is_same_name(one: &str, other: &str) -> bool {
@@ -80,9 +82,11 @@ impl MockHandle {
         }
     }
 
-    /// How often failures at the level of operations and on the wire have happened.
+    /// How often failures of operations, on the wire and of GetObject have happened.
     pub fn faults_acted(&self) -> u64 {
-        self.wire_faults_acted() + self.with_server(|server| server.plan_mut().acted()).unwrap_or_default()
+        self.wire_faults_acted()
+            + self.objects.acted()
+            + self.with_server(|server| server.plan_mut().acted()).unwrap_or_default()
     }
 
     /// Loses what was written but not committed, and says so with a new write verifier.
@@ -120,6 +124,43 @@ impl MockHandle {
             memory.with_server(Server::heartbeat);
             memory.send_callbacks().await;
         }
+    }
+
+    /// Puts an object into the bucket and lets its file appear, so that READ_BYPASS answers with its place. The key is
+    /// the bucket's prefix and the path.
+    pub fn put_object(&self, path: &str, bytes: impl Into<Bytes>) -> Result<Version, Nfs4Error> {
+        let (bytes, bucket) = (bytes.into(), self.bucket.as_ref().ok_or(Nfs4Error::Notsupp)?);
+        let key = format!("{}{path}", bucket.prefix);
+        let version = self.objects.put(&key, Some(bytes.clone()));
+        self.s3_change(path, &S3Change::Put(bytes))?;
+        let object = Object {
+            bucket: bucket.name.clone(),
+            key,
+            etag: format!("\"{}\"", version.etag),
+            version_id: version.id.clone(),
+        };
+        self.with_server(|server| {
+            let file = server.file_at(path)?;
+            server.set_object(file, Some(object));
+            Ok(())
+        })
+        .unwrap_or(Err(Nfs4Error::Notsupp))?;
+        Ok(version)
+    }
+
+    /// Changes an object of the bucket, or deletes it, while the file system has not heard of that yet.
+    pub fn change_object_only(&self, key: &str, bytes: Option<Bytes>) -> Version {
+        self.objects.put(key, bytes)
+    }
+
+    /// Adds a failure of GetObject.
+    pub fn add_s3_fault(&self, rule: S3Rule) {
+        self.objects.fail(rule);
+    }
+
+    /// How many GetObject requests came with a good signature.
+    pub fn s3_gets(&self) -> u64 {
+        self.objects.gets()
     }
 
     /// Looks for a contradiction in the server's own state.

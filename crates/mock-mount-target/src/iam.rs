@@ -198,6 +198,12 @@ impl Iam {
         self.keys.write().unwrap_or_else(PoisonError::into_inner).remove(access_key_id);
     }
 
+    /// The credentials of an access key id.
+    #[cfg_attr(not(feature = "s3"), allow(dead_code))]
+    pub(crate) fn credentials(&self, access_key_id: &str) -> Option<Credentials> {
+        self.keys.read().unwrap_or_else(PoisonError::into_inner).get(access_key_id).cloned()
+    }
+
     /// Adds an access point.
     pub fn add_access_point(&self, access_point: AccessPoint) {
         self.access_points

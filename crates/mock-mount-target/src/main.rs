@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use mock_mount_target::nfs::{Config, Profile};
-use mock_mount_target::{LinkSettings, MockHandle, MockServer, MockServerBuilder, ServerCertificate};
+use mock_mount_target::{FaultPlan, LinkSettings, MockHandle, MockServer, MockServerBuilder, ServerCertificate};
 
 /// A mount target for tests: TLS, IAM and bind as Amazon S3 Files has them, and an NFSv4.1/4.2 server behind.
 #[derive(Parser)]
@@ -59,6 +59,13 @@ struct Serve {
     /// How long the link stands still when it loses a packet, in milliseconds; 0 loses none.
     #[arg(long, default_value_t = 0, value_name = "MS")]
     loss_stall: u64,
+    /// A plan of failures, in TOML.
+    #[arg(long, value_name = "FILE")]
+    faults: Option<PathBuf>,
+    /// Serve the bucket for direct reads here, over HTTP.
+    #[cfg(feature = "s3")]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    s3_listen: Option<SocketAddr>,
     /// Where randomness on purpose comes from; printed, so that a run can be had again.
     #[arg(long)]
     seed: Option<u64>,
@@ -155,6 +162,14 @@ impl Serve {
             });
         if let Some(address) = self.plain_listen {
             builder = builder.plain_listen(address);
+        }
+        if let Some(file) = self.faults {
+            let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+            builder = builder.faults(FaultPlan::from_toml(&text, seed)?);
+        }
+        #[cfg(feature = "s3")]
+        if let Some(address) = self.s3_listen {
+            builder = builder.s3_listen(address, "mock-bucket", "mock-prefix/");
         }
         if let Some(dir) = self.state_dir {
             builder = builder.state_dir(dir);

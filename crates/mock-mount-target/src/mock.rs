@@ -22,9 +22,14 @@ use crate::forward::Forward;
 use crate::front::{TlsDoor, accept_loop};
 use crate::iam::{AccessPoint, Credentials, Iam};
 use crate::kept::Kept;
+use crate::later::Later;
 use crate::link::{Link, LinkSettings};
 use crate::memory::{Memory, MemoryService};
 use crate::nfs::{Config, Profile};
+use crate::objects::Objects;
+use crate::plan::{Fault, FaultPlan};
+#[cfg(feature = "s3")]
+use crate::s3::S3End;
 use crate::service::{ConnInfo, Service};
 use crate::shared::{Connections, Counters, Mistakes, Shared, WireCounters};
 use crate::wire::{WireFaults, WireRule};
@@ -57,7 +62,9 @@ pub struct MockServerBuilder {
     certificate: ServerCertificate,
     link: LinkSettings,
     bucket: Option<Bucket>,
-    rules: Vec<WireRule>,
+    faults: FaultPlan,
+    #[cfg(feature = "s3")]
+    s3: Option<SocketAddr>,
     seed: u64,
     state_dir: Option<PathBuf>,
 }
@@ -77,7 +84,9 @@ impl Default for MockServerBuilder {
             certificate: ServerCertificate::default(),
             link: LinkSettings::default(),
             bucket: None,
-            rules: Vec::new(),
+            faults: FaultPlan::default(),
+            #[cfg(feature = "s3")]
+            s3: None,
             seed: 1,
             state_dir: None,
         }
@@ -200,9 +209,23 @@ impl MockServerBuilder {
         self
     }
 
-    /// A failure on purpose.
-    pub fn wire_fault(mut self, rule: WireRule) -> Self {
-        self.rules.push(rule);
+    /// Serves that bucket over HTTP as well, at any free port of 127.0.0.1 ([`MockHandle::s3_addr`]).
+    #[cfg(feature = "s3")]
+    pub fn s3(self, name: impl Into<String>, prefix: impl Into<String>) -> Self {
+        self.s3_listen(THIS_MACHINE, name, prefix)
+    }
+
+    /// The same at an address of one's choice.
+    #[cfg(feature = "s3")]
+    pub fn s3_listen(mut self, address: SocketAddr, name: impl Into<String>, prefix: impl Into<String>) -> Self {
+        self.s3 = Some(address);
+        self.bucket(name, prefix)
+    }
+
+    /// Failures on purpose. Their seed, if they name one, is the mock's.
+    pub fn faults(mut self, plan: FaultPlan) -> Self {
+        self.seed = plan.seed.unwrap_or(self.seed);
+        self.faults.faults.extend(plan.faults);
         self
     }
 
@@ -250,7 +273,7 @@ impl MockServerBuilder {
         };
         let shared = Arc::new(Shared {
             service,
-            binder: Binder::new(self.seed, self.bucket),
+            binder: Binder::new(self.seed, self.bucket.clone()),
             link: Arc::new(Link::new(self.link, self.seed)),
             wire: WireFaults::new(self.seed),
             clock: Arc::clone(&clock),
@@ -259,9 +282,6 @@ impl MockServerBuilder {
             connections: Arc::new(Connections::default()),
             counters: Counters::default(),
         });
-        for rule in self.rules {
-            shared.wire.add(rule);
-        }
         let server_name = server_name(&self.file_system_id, &self.region);
         let identity = kept.authority.issue(&server_name, self.certificate)?;
         let door = TlsDoor::new(identity, Arc::clone(&iam), clock, &server_name)?;
@@ -278,6 +298,24 @@ impl MockServerBuilder {
             let (shared, stop) = (Arc::clone(&shared), stop.clone());
             tasks.push(tokio::spawn(accept_loop(listener, door, shared, stop)));
         }
+        let objects = Arc::new(Objects::default());
+        #[cfg(feature = "s3")]
+        let s3_addr = match (self.s3, self.bucket.clone()) {
+            (Some(address), Some(bucket)) => {
+                let (listener, address) = listen(address).await?;
+                let end = S3End {
+                    bucket,
+                    region: self.region.clone(),
+                    objects: Arc::clone(&objects),
+                    iam: Arc::clone(&iam),
+                    link: Arc::clone(&shared.link),
+                    clock: Arc::clone(&shared.clock),
+                };
+                tasks.push(tokio::spawn(end.serve(listener, stop.clone())));
+                Some(address)
+            }
+            _ => None,
+        };
         if let Some(memory) = &memory {
             tasks.push(tokio::spawn(Arc::clone(memory).keep_time(stop.clone())));
         }
@@ -292,11 +330,16 @@ impl MockServerBuilder {
             iam,
             shared,
             memory,
+            objects,
+            bucket: self.bucket,
+            #[cfg(feature = "s3")]
+            s3_addr,
             stop,
             tasks,
-            in_memory: TaskTracker::new(),
+            tracker: TaskTracker::new(),
         };
         handle.tell_rtt(self.link.rtt);
+        handle.add_faults(self.faults);
         Ok(handle)
     }
 }
@@ -330,9 +373,14 @@ pub struct MockHandle {
     iam: Arc<Iam>,
     shared: Arc<Shared>,
     pub(crate) memory: Option<Arc<Memory>>,
+    pub(crate) objects: Arc<Objects>,
+    pub(crate) bucket: Option<Bucket>,
+    #[cfg(feature = "s3")]
+    s3_addr: Option<SocketAddr>,
     stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
-    in_memory: TaskTracker,
+    /// Connections in memory, and events that wait for their time.
+    tracker: TaskTracker,
 }
 
 impl fmt::Debug for MockHandle {
@@ -362,6 +410,12 @@ impl MockHandle {
     /// Where it accepts connections without TLS, if it does.
     pub fn plain_addr(&self) -> Option<SocketAddr> {
         self.plain_addr
+    }
+
+    /// Where it serves the bucket, if it does.
+    #[cfg(feature = "s3")]
+    pub fn s3_addr(&self) -> Option<SocketAddr> {
+        self.s3_addr
     }
 
     /// The CA certificate in PEM.
@@ -446,7 +500,7 @@ impl MockHandle {
         let (near, far) = tokio::io::duplex(IN_MEMORY);
         let shared = Arc::clone(&self.shared);
         let entered = shared.connections.enter();
-        self.in_memory.spawn(async move {
+        self.tracker.spawn(async move {
             shared.counters.accepted();
             let conn = ConnInfo::new(entered.id, None, None);
             connection::serve(far, conn, &shared, entered.cut.clone()).await;
@@ -476,6 +530,27 @@ impl MockHandle {
     /// Changes the link's round trip time only.
     pub fn set_rtt(&self, rtt: Duration) {
         self.set_link(LinkSettings { rtt, ..self.shared.link.settings() });
+    }
+
+    /// Adds failures.
+    pub fn add_faults(&self, plan: FaultPlan) {
+        for fault in plan.faults {
+            match fault {
+                Fault::Wire(rule) => self.add_wire_fault(rule),
+                Fault::Nfs(after, rule) => self.add_fault_after(after, rule),
+                Fault::S3(rule) => self.objects.fail(rule),
+                Fault::At(at, event) => {
+                    let later = Later { shared: Arc::clone(&self.shared), memory: self.memory.clone() };
+                    let wait = at.saturating_sub(self.shared.clock.running());
+                    let stop = self.stop.clone();
+                    self.tracker.spawn(async move {
+                        if tokio::time::timeout(wait, stop.cancelled()).await.is_err() {
+                            later.happen(event);
+                        }
+                    });
+                }
+            }
+        }
     }
 
     /// Adds a failure on the wire.
@@ -537,8 +612,8 @@ impl MockHandle {
     pub async fn stop(mut self) {
         self.stop.cancel();
         self.shared.connections.cut_all();
-        self.in_memory.close();
-        self.in_memory.wait().await;
+        self.tracker.close();
+        self.tracker.wait().await;
         for task in std::mem::take(&mut self.tasks) {
             // A panic of the mock is a panic of the test.
             if let Err(error) = task.await

@@ -15,6 +15,7 @@ use nfs4::xdr::{Opaque, Reader};
 use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
 
+use crate::bind::BindFault;
 use crate::outlet::ReplyFault;
 
 /// What a rule waits for.
@@ -54,6 +55,8 @@ pub enum WireAction {
     Alert,
     /// A new connection is left alone: nothing is ever sent on it.
     Silence,
+    /// Bind gives this answer.
+    Bind(BindFault),
 }
 
 /// An action and when it happens.
@@ -176,23 +179,23 @@ impl WirePlan {
         })
     }
 
-    /// Bytes came in; whether the connection is cut right there.
-    fn bytes_in(&mut self, running: Duration, len: u64) -> bool {
-        let mut cut = false;
+    /// Bytes came in: how many of them count when the connection is cut there.
+    fn bytes_in(&mut self, running: Duration, len: u64) -> Option<u64> {
+        let mut kept = None;
         for rule in &mut self.rules {
             if let On::BytesIn(left) = &mut rule.on
                 && running >= rule.after
             {
-                *left = left.saturating_sub(len);
-                if *left == 0 {
+                if *left <= len {
+                    kept = Some(kept.unwrap_or(len).min(*left));
                     rule.times = 0;
-                    cut = true;
                     self.acted += 1;
                 }
+                *left = left.saturating_sub(len);
             }
         }
         self.rules.retain(|rule| rule.times > 0);
-        cut
+        kept
     }
 }
 
@@ -262,9 +265,12 @@ impl WireFaults {
         self.with(|plan| plan.judge(running, |rule| rule.on == on))
     }
 
-    /// Whether the connection is cut at the bytes that just came.
-    pub(crate) fn bytes_in(&self, len: usize, running: Duration) -> bool {
-        self.is_armed() && self.with(|plan| plan.bytes_in(running, len as u64))
+    /// Where the connection is cut in the bytes that just came.
+    pub(crate) fn bytes_in(&self, len: usize, running: Duration) -> Option<usize> {
+        if !self.is_armed() {
+            return None;
+        }
+        self.with(|plan| plan.bytes_in(running, len as u64)).map(|kept| kept as usize)
     }
 }
 
@@ -347,9 +353,9 @@ mod tests {
     #[test]
     fn a_connection_is_cut_at_the_byte_that_the_rule_names() {
         let faults = faults(WireRule::once(On::BytesIn(1000), WireAction::CutBefore));
-        assert!(!faults.bytes_in(999, NOW));
-        assert!(faults.bytes_in(1, NOW));
-        assert!(!faults.bytes_in(5000, NOW));
+        assert_eq!(faults.bytes_in(900, NOW), None);
+        assert_eq!(faults.bytes_in(500, NOW), Some(100));
+        assert_eq!(faults.bytes_in(5000, NOW), None);
     }
 
     #[test]

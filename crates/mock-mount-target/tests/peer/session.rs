@@ -27,6 +27,8 @@ pub struct Session<S> {
     pub id: Sessionid4,
     pub clientid: u64,
     pub sequence: Vec<u32>,
+    /// Whether compounds are sent to the AWSFILE program.
+    pub awsfile: bool,
     owner: String,
     uid: u32,
     create_sequence: u32,
@@ -56,6 +58,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             id: Sessionid4::default(),
             clientid: 0,
             sequence: vec![0; SLOTS],
+            awsfile: false,
             owner: owner.into(),
             uid,
             create_sequence: 0,
@@ -99,8 +102,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
     /// The same session on another connection.
     pub fn moved_to<T>(self, peer: Peer<T>) -> Session<T> {
-        let Self { id, clientid, sequence, owner, uid, create_sequence, .. } = self;
-        Session { peer, id, clientid, sequence, owner, uid, create_sequence }
+        let Self { id, clientid, sequence, awsfile, owner, uid, create_sequence, .. } = self;
+        Session { peer, id, clientid, sequence, awsfile, owner, uid, create_sequence }
     }
 
     async fn alone(&mut self, op: Argop4) -> io::Result<Compound4res> {
@@ -112,7 +115,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
     async fn send_compound(&mut self, argarray: Vec<Argop4>) -> io::Result<u32> {
         let args = xdr::to_bytes(&Compound4args { tag: "".into(), minorversion: 2, argarray }).unwrap();
-        self.peer.send_as(100_003, 4, 1, credential(self.uid), &args).await
+        let (prog, vers) = if self.awsfile { (400_123, 1) } else { (100_003, 4) };
+        self.peer.send_as(prog, vers, 1, credential(self.uid), &args).await
     }
 
     /// Sends operations behind SEQUENCE on a slot; the xid.

@@ -1,0 +1,81 @@
+//! How fast the mock gives out bytes: 1 MiB READs from memory over TLS on loopback, beside what `openssl speed` says that
+//! one core can encrypt. `cargo bench -p mock-mount-target` prints both.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "../tests/peer/mod.rs"]
+mod peer;
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use mock_mount_target::{MockHandle, MockServer};
+use nfs4::types::StableHow4;
+use peer::session::{Session, read, write};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+
+const MEBIBYTE: u32 = 1 << 20;
+const UNDER_WAY: u32 = 8;
+const DURATION: Duration = Duration::from_secs(3);
+
+/// MiB per second, with several READs under way.
+async fn measure<S: AsyncRead + AsyncWrite + Unpin>(mut session: Session<S>) -> f64 {
+    let file = session.create_file("big").await.unwrap();
+    let block = Bytes::from(vec![7; MEBIBYTE as usize]);
+    for i in 0..16 {
+        session.call(write(&file, i << 20, &block, StableHow4::FileSync4)).await.unwrap();
+    }
+    for slot in 0..UNDER_WAY {
+        session.send_on(slot, read(&file, 0, MEBIBYTE)).await.unwrap();
+    }
+    let (start, mut records, mut buffer) = (Instant::now(), 0_u32, vec![0; 2 << 20]);
+    while start.elapsed() < DURATION {
+        let mark = session.peer.io.read_u32().await.unwrap() & 0x7fff_ffff;
+        session.peer.io.read_exact(&mut buffer[..mark as usize]).await.unwrap();
+        assert!(mark > MEBIBYTE);
+        records += 1;
+        session.send_on(records % UNDER_WAY, read(&file, u64::from(records % 16) << 20, MEBIBYTE)).await.unwrap();
+    }
+    f64::from(records) / start.elapsed().as_secs_f64()
+}
+
+/// The client's side on a thread and a runtime of its own, so that each side has a core.
+fn alone<T: Send + 'static>(work: impl AsyncFnOnce() -> T + Send + 'static) -> T {
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(work())
+    })
+    .join()
+    .unwrap()
+}
+
+/// MiB per second that `openssl speed` encrypts with a cipher on one core.
+fn openssl(cipher: &str) -> Option<f64> {
+    let output =
+        Command::new("openssl").args(["speed", "-seconds", "2", "-bytes", "16384", "-evp", cipher]).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    let last = text.lines().last()?.split_whitespace().last()?;
+    Some(last.strip_suffix('k')?.parse::<f64>().ok()? * 1000.0 / f64::from(MEBIBYTE))
+}
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let mock: &'static MockHandle =
+        Box::leak(Box::new(runtime.block_on(MockServer::builder().plain().start()).unwrap()));
+    let plain = alone(async || measure(Session::establish(peer::plain(mock).await, "plain", 0).await.unwrap()).await);
+    println!("mock, 1 MiB READs without TLS:     {plain:7.0} MiB/s");
+    let tls = alone(async || {
+        let peer = peer::tls13(mock).await;
+        let suite = peer.io.get_ref().1.negotiated_cipher_suite().map(|suite| suite.suite());
+        println!("cipher suite: {suite:?}");
+        measure(Session::establish(peer, "tls", 0).await.unwrap()).await
+    });
+    println!("mock, 1 MiB READs over TLS 1.3:    {tls:7.0} MiB/s");
+    match openssl("aes-256-gcm") {
+        Some(limit) => {
+            println!("openssl speed aes-256-gcm, 16 KiB: {limit:7.0} MiB/s");
+            println!("openssl speed / mock over TLS:     {:7.2}", limit / tls);
+        }
+        None => println!("openssl is not there to compare with"),
+    }
+}
