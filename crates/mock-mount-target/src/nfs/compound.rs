@@ -19,6 +19,7 @@ use super::session::slots::{CachedReply, Verdict, fingerprint};
 
 /// Bytes of the RPC header before a reply (AUTH_NONE verifier), which count in the session's limits.
 const RPC_REPLY_HEADER: usize = 24;
+const DESTROY_SESSION: u32 = 44;
 const SEQUENCE: u32 = 53;
 /// No result of an operation that changes something is longer, but for LOCK's refusals.
 const MOST_OF_A_CHANGE: usize = 160;
@@ -235,6 +236,10 @@ impl Server {
         self.referee.answered(args.sa_sessionid, cx.now);
         if cut {
             return Reply::Cut;
+        }
+        if !self.sessions.contains_key(&args.sa_sessionid) && !cx.done.contains(&DESTROY_SESSION) {
+            // A fault took the session away, and with it the reply to whatever came behind.
+            self.states.excuse();
         }
         self.judge_handles(&cx, &results);
         let mended = results.mended.take().map(|mended| mended.into_body(tag));

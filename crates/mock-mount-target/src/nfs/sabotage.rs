@@ -15,6 +15,7 @@ const CLOSE: u32 = 4;
 const LOCK: u32 = 12;
 const LOCKT: u32 = 13;
 const LOCKU: u32 = 14;
+const OPEN: u32 = 18;
 const OPEN_DOWNGRADE: u32 = 21;
 const FREE_STATEID: u32 = 45;
 const SEQUENCE: u32 = 53;
@@ -39,7 +40,10 @@ impl Server {
                     // Nobody destroys a session that he was told is not there; so it is not.
                     self.lose_session(args.sa_sessionid);
                 }
-                self.excuse_after(SEQUENCE, error);
+                if error != Nfs4Error::Delay {
+                    // The client may leave the session, and with it the replies that it did not get.
+                    self.states.excuse();
+                }
                 return Some(Disturbed::Answer(Answer::Op(Resop4::failed(SEQUENCE, error))));
             }
             Action::Restart { stable_storage, .. } => {
@@ -47,10 +51,14 @@ impl Server {
                 return Some(Disturbed::Died);
             }
             Action::UnknownArm => {
+                self.states.excuse();
                 let bytes = [SEQUENCE, NOBODYS].map(u32::to_be_bytes).concat();
                 return Some(Disturbed::Answer(Answer::Broken(bytes)));
             }
-            Action::Bytes(bytes) => return Some(Disturbed::Answer(Answer::Broken(bytes))),
+            Action::Bytes(bytes) => {
+                self.states.excuse();
+                return Some(Disturbed::Answer(Answer::Broken(bytes)));
+            }
             Action::S3 { path, change } => {
                 // A change of what is not there changes nothing.
                 let _ = self.s3_change(&path, &change, cx.now);
@@ -82,7 +90,7 @@ impl Server {
         match action {
             None => return Some(self.carry_out(cx, op)),
             Some(Action::Status(error)) => {
-                self.excuse_after(opnum, error);
+                self.excuse_after(cx, opnum, error);
                 return Some(Answer::Op(failed(opnum, error)));
             }
             Some(Action::StatusAfter(error)) => {
@@ -120,11 +128,13 @@ impl Server {
     }
 
     /// A fault answered an error that the server had no reason for. Whoever believes it may leave state behind: because
-    /// it was told that the state is gone, or because giving it back failed. DELAY and GRACE say to try again.
-    fn excuse_after(&mut self, opnum: u32, error: Nfs4Error) {
+    /// it was told that the state is gone, or because giving it back failed, here or in an operation behind this one, or
+    /// because it did not get the handle of the file that it opened. DELAY and GRACE say to try again.
+    fn excuse_after(&mut self, cx: &Context<'_>, opnum: u32, error: Nfs4Error) {
         let gives_back = [CLOSE, LOCKU, OPEN_DOWNGRADE, FREE_STATEID].contains(&opnum);
+        let on_the_way = gives_back || cx.following > 0 || cx.done.contains(&OPEN);
         let tries_again = matches!(error, Nfs4Error::Delay | Nfs4Error::Grace);
-        if says_that_state_is_gone(error) || (gives_back && !tries_again) {
+        if says_that_state_is_gone(error) || on_the_way && !tries_again {
             self.states.excuse();
         }
     }

@@ -4,6 +4,7 @@
 
 mod driver;
 mod files;
+mod honest;
 mod profile;
 mod random;
 mod referee;

@@ -22,10 +22,14 @@ use std::time::Duration;
 use crate::driver::*;
 
 /// Splitmix64: small, and the same on every machine.
-struct Dice(u64);
+pub struct Dice(u64);
 
 impl Dice {
-    fn next(&mut self) -> u64 {
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -33,15 +37,15 @@ impl Dice {
         z ^ (z >> 31)
     }
 
-    fn below(&mut self, n: u64) -> u64 {
+    pub fn below(&mut self, n: u64) -> u64 {
         self.next() % n
     }
 
-    fn one_in(&mut self, n: u64) -> bool {
+    pub fn one_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
     }
 
-    fn of<T: Clone>(&mut self, from: &[T]) -> T {
+    pub fn of<T: Clone>(&mut self, from: &[T]) -> T {
         from[self.below(from.len() as u64) as usize].clone()
     }
 }
@@ -339,7 +343,7 @@ fn fault(dice: &mut Dice) -> Rule {
 }
 
 fn play(seed: u64) {
-    let mut dice = Dice(seed);
+    let mut dice = Dice::new(seed);
     let profile = if seed.is_multiple_of(3) { Profile::S3Files } else { Profile::Full };
     let preserve_unlinked = seed % 5 < 3;
     let mut world = World::with(Config { capacity: 1 << 24, preserve_unlinked, ..Config::new(profile) });
@@ -442,7 +446,7 @@ fn try_again(world: &mut World, client: &Client, body: Bytes, first: &Reply, act
     }
 }
 
-fn decode_if_whole(reply: &Reply) -> Option<Compound4res> {
+pub fn decode_if_whole(reply: &Reply) -> Option<Compound4res> {
     match reply {
         Reply::Body(body) => xdr::from_bytes(body.concat().into()).ok(),
         _ => None,
@@ -475,9 +479,8 @@ fn recover(world: &mut World, client: &mut Client) {
 /// How many seeds are played; `NFS_SEEDS` says another number.
 const SEEDS: u64 = 600;
 
-/// The server never panics and never breaks its own invariants. A seed that fails is named.
-#[test]
-fn no_random_conversation_breaks_an_invariant() {
+/// Plays every seed and names the one that fails.
+pub fn for_each_seed(play: fn(u64)) {
     let seeds = std::env::var("NFS_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(SEEDS);
     for seed in 0..seeds {
         if let Err(panic) = std::panic::catch_unwind(|| play(seed)) {
@@ -486,4 +489,10 @@ fn no_random_conversation_breaks_an_invariant() {
             panic!("seed {seed}: {}", why.unwrap_or_default());
         }
     }
+}
+
+/// The server never panics and never breaks its own invariants.
+#[test]
+fn no_random_conversation_breaks_an_invariant() {
+    for_each_seed(play);
 }

@@ -194,6 +194,7 @@ impl Server {
         if !client.confirmed && client.principal != cx.caller.principal {
             return Err(Nfs4Error::ClidInuse);
         }
+        self.states.excuse_the_past();
         let result = self.new_session(cx, args);
         if result.is_ok()
             && let Some(earlier) = self.clients.earlier_life(args.csa_clientid)
@@ -296,6 +297,7 @@ impl Server {
             return Err(Nfs4Error::ConnNotBoundToSession);
         }
         let client = session.client;
+        self.states.excuse_the_past();
         self.sessions.remove(&args.dsa_sessionid);
         self.referee.forget_session(args.dsa_sessionid);
         if let Some(client) = self.clients.get_mut(client) {

@@ -183,6 +183,11 @@ impl States {
         for open in self.opens.values_mut() {
             open.excused = true;
         }
+        self.excuse_the_past();
+    }
+
+    /// A client left a session, and with it the replies that it may not have got: it does not know what it closed.
+    pub fn excuse_the_past(&mut self) {
         for by_client in self.past.values_mut() {
             *by_client = false;
         }
