@@ -185,16 +185,16 @@ impl Vfs {
         mode: u32,
         flags: OpenFlags,
     ) -> Result<(Arc<Node>, Arc<ServerOpen>)> {
-        if !flags.exclusive
-            && let Some(node) = self.known_child(dir, &name)
-        {
-            // It may exist after all; what was written to it comes before its truncation.
-            self.flush_node(&node, Goal::Sent).await;
-        }
+        // The file may exist after all; then what was written to it comes before its truncation.
+        let truncates = flags.truncate && !flags.exclusive;
+        let frozen = match self.known_child(dir, &name) {
+            Some(node) if truncates && node.kind == FileKind::Regular => Some(self.freeze(&node, 0).await),
+            _ => None,
+        };
         let mount = self.mount();
         let set = nfs4_client::SetAttr {
             mode: Some(mode & 0o7777),
-            size: (flags.truncate && !flags.exclusive).then_some(0),
+            size: truncates.then_some(0),
             ..Default::default()
         };
         let create = if flags.exclusive { Create::Exclusive(set) } else { Create::Unchecked(set) };
@@ -211,6 +211,9 @@ impl Vfs {
         let place = Place { parent: dir.ino(), name: name.clone() };
         let handle = opened.file.handle().clone();
         let node = self.node_for(&handle, &opened.attr, sent, Some(place));
+        if let Some(frozen) = frozen.filter(|frozen| Arc::ptr_eq(frozen.node(), &node)) {
+            frozen.succeed(0, &opened.attr, sent);
+        }
         let dentry = Dentry::Present { id: node.id, kind: node.kind };
         own.done(opened.dir_change.unwrap_or_default(), vec![Edit(name, dentry)], mount.options.timeouts.dir_min);
         let open = ServerOpen::new(opened.file);

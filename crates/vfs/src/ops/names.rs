@@ -132,6 +132,7 @@ impl Vfs {
         let dir = self.directory(parent)?;
         let own = OwnChange::begin(&dir);
         let sent = Instant::now();
+        let wanted = kind_of(&new);
         let set = nfs4_client::SetAttr { mode: Some(mode & 0o7777), ..Default::default() };
         let made = self.mount().client.create(cred, &dir.handle, name, new, set).await;
         let Created { handle, attr, dir_change } = match made {
@@ -146,8 +147,13 @@ impl Vfs {
         let node = self.node_for(&handle, &attr, sent, Some(place));
         let dentry = Dentry::Present { id: node.id, kind: node.kind };
         own.done(dir_change, vec![Edit(name, dentry)], self.mount().options.timeouts.dir_min);
-        if node.kind == FileKind::Directory {
-            dir.lock().attrs.expire_times();
+        if node.kind != wanted {
+            // The client takes what exists for what a first attempt without answer has made; this it cannot be.
+            return Err(Error::Exists);
+        }
+        // Such an answer does not know the directory's value before, either.
+        let is_new = dir_change.before != 0;
+        if node.kind == FileKind::Directory && is_new {
             // Nobody else has seen it: it is empty.
             node.lock().dir().names.install(attr.change, []);
         }
@@ -223,6 +229,17 @@ impl Vfs {
             }
         }
         error.into()
+    }
+}
+
+const fn kind_of(new: &NewNode) -> FileKind {
+    match new {
+        NewNode::Directory => FileKind::Directory,
+        NewNode::Symlink(_) => FileKind::Symlink,
+        NewNode::Fifo => FileKind::Fifo,
+        NewNode::Socket => FileKind::Socket,
+        NewNode::BlockDevice(..) => FileKind::BlockDevice,
+        NewNode::CharDevice(..) => FileKind::CharDevice,
     }
 }
 

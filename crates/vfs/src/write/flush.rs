@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use nfs4_client::{Errno, OpenFile, Stability, Written};
+use nfs4_client::{Errno, FileAttr, OpenFile, Stability, Written};
 
 use crate::attrs::Origin;
 use crate::error::{Error, Result};
@@ -41,16 +41,31 @@ pub(crate) enum Push {
 }
 
 /// Nothing is sent for a file while it is being cut; ends also when nobody waits for the truncation any more.
-struct Frozen {
+pub(crate) struct Frozen {
     vfs: Vfs,
     node: Arc<Node>,
     cut: Vec<Piece>,
 }
 
 impl Frozen {
-    /// The truncation has succeeded.
-    fn keep_cut(&mut self) {
+    /// Whose data it is about.
+    pub(crate) fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    /// The file was cut, or made longer, at the server, and had these attributes after that.
+    pub(crate) fn succeed(mut self, size: u64, attr: &FileAttr, sent: Instant) {
         self.cut.clear();
+        let mount = self.vfs.mount();
+        let mut state = self.node.lock();
+        let file = state.file();
+        file.dirty.was_cut(size);
+        file.dirty.thaw();
+        file.taint(&(0..u64::MAX));
+        mount.pages.lock().drop_range(self.node.id.serial, size..u64::MAX);
+        self.node.update_locked(&mut state, attr, sent, Origin::OwnChange, false, &mount.options.timeouts);
+        let end = state.file().dirty.end().unwrap_or(0);
+        state.attrs.set_size(size.max(end));
     }
 }
 
@@ -115,13 +130,14 @@ impl Vfs {
     fn policy(&self, push: Push) -> Policy {
         let mount = self.mount();
         let limits = mount.client.limits();
-        let (waiting, limit) = (mount.gauge.get(), mount.options.dirty_limit);
+        let (dirty, limit) = (mount.gauge.get(), mount.options.dirty_limit);
+        let short = push == Push::All || mount.gauge.is_awaited();
         Policy {
             max_write: u64::from(limits.max_write).max(1),
             max_flights: (limits.slots as usize / 2).clamp(1, 32),
             age: (push == Push::Old).then_some(mount.options.dirty_age),
-            commit_soon: push == Push::All || waiting > limit / 2,
-            send_now: push == Push::All,
+            commit_soon: short || dirty > limit / 2,
+            send_now: short,
         }
     }
 
@@ -298,25 +314,15 @@ impl Vfs {
         cred: &nfs4_client::Cred,
         open: Option<&OpenFile>,
     ) -> Result<()> {
-        let mut frozen = self.freeze(node, size).await;
+        let frozen = self.freeze(node, size).await;
         let sent = Instant::now();
-        let mount = self.mount();
-        let attr = mount.client.setattr(cred, &node.handle, open, set.to_client()).await?;
-        let mut state = node.lock();
-        frozen.keep_cut();
-        let file = state.file();
-        file.dirty.was_cut(size);
-        file.taint(&(0..u64::MAX));
-        mount.pages.lock().drop_range(node.id.serial, size..u64::MAX);
-        node.update_locked(&mut state, &attr, sent, Origin::OwnChange, false, &mount.options.timeouts);
-        let end = state.file().dirty.end().unwrap_or(0);
-        state.attrs.set_size(size.max(end));
-        drop(state);
-        drop(frozen);
+        let attr = self.mount().client.setattr(cred, &node.handle, open, set.to_client()).await?;
+        frozen.succeed(size, &attr, sent);
         Ok(())
     }
 
-    async fn freeze(&self, node: &Arc<Node>, size: u64) -> Frozen {
+    /// Waits until the server has everything below `size` and holds the rest back.
+    pub(crate) async fn freeze(&self, node: &Arc<Node>, size: u64) -> Frozen {
         let progress = Arc::clone(&node.lock().file().progress);
         loop {
             let moved = progress.notified();

@@ -1,6 +1,6 @@
 //! How many bytes are dirty in the whole mount, and the waiting of writers when there are too many.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
@@ -8,7 +8,17 @@ use tokio::sync::Notify;
 #[derive(Debug, Default)]
 pub(crate) struct Gauge {
     bytes: AtomicU64,
+    waiting: AtomicUsize,
     freed: Notify,
+}
+
+/// Somebody waits for room.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 impl Gauge {
@@ -25,6 +35,11 @@ impl Gauge {
         self.freed.notify_waiters();
     }
 
+    /// Whether a writer waits: then everything must go, however little it is.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.waiting.load(Ordering::Acquire) > 0
+    }
+
     /// Replaces what was counted before by what there is now.
     pub(crate) fn settle(&self, before: &mut u64, now: u64) {
         match now.checked_sub(*before) {
@@ -38,6 +53,7 @@ impl Gauge {
     /// Waits until there is room for `bytes` within `limit`; one writer may always go on when nothing is dirty. `push` is
     /// called each time before waiting.
     pub(crate) async fn wait_for_room(&self, bytes: u64, limit: u64, mut push: impl FnMut()) {
+        let mut waiting = None;
         loop {
             let freed = self.freed.notified();
             tokio::pin!(freed);
@@ -46,6 +62,10 @@ impl Gauge {
             if now == 0 || now.saturating_add(bytes) <= limit {
                 return;
             }
+            waiting.get_or_insert_with(|| {
+                self.waiting.fetch_add(1, Ordering::AcqRel);
+                Waiting(&self.waiting)
+            });
             push();
             freed.await;
         }
