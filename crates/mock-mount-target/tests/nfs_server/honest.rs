@@ -1,6 +1,7 @@
-//! A client that does everything right, through lost replies, broken results, lost sessions, restarts and revoked
-//! state: whatever happens to it, the referee has nothing to say.
+//! A client that does everything right, through lost replies, requests that come twice and late, broken results, lost
+//! sessions, restarts and revoked state: whatever happens to it, the referee has nothing to say.
 
+use bytes::Bytes;
 use mock_mount_target::nfs::Reply;
 use mock_mount_target::nfs::faults::{Action, Rule};
 use nfs4::Nfs4Error;
@@ -30,6 +31,8 @@ struct Honest {
     open: BTreeMap<&'static str, Open>,
     /// Whether RECLAIM_COMPLETE is still to be said.
     owes_complete: bool,
+    /// Requests that are still on their way on a connection that was given up.
+    late: Vec<(Client, Bytes)>,
 }
 
 /// Why a call brought no results.
@@ -60,8 +63,10 @@ impl Honest {
             let mut tries = 0;
             while dice.one_in(6) || decode_if_whole(&reply).is_none() {
                 // Lost, or not to be read: a new connection, the very same request.
+                let given_up = self.c.clone();
                 self.reconnect(world);
                 reply = world.send_bytes(&self.c, body.clone());
+                self.late.push((given_up, body.clone()));
                 tries += 1;
                 assert!(tries < 50, "no readable answer: {reply:?}");
             }
@@ -174,6 +179,15 @@ impl Honest {
 
     /// One thing that a file system would do.
     fn act(&mut self, world: &mut World, dice: &mut Dice) {
+        if dice.one_in(3) {
+            for (from, body) in std::mem::take(&mut self.late) {
+                // Nobody reads the answer, and a client that left a session has destroyed it.
+                if from.session == self.c.session {
+                    world.send_bytes(&from, body);
+                    world.server.disconnected(from.conn);
+                }
+            }
+        }
         let name = dice.of(&NAMES);
         let Some(file) = self.open.get(name) else { return self.open_file(world, dice, name) };
         let (handle, open, lock) = (file.handle.clone(), file.stateid, file.lock);
@@ -269,7 +283,7 @@ fn play(seed: u64) {
     let mut dice = Dice::new(seed);
     let mut world = if seed.is_multiple_of(2) { World::full() } else { World::s3files() };
     let mut clients: Vec<Honest> = ["one", "two"]
-        .map(|owner| Honest { c: world.client(owner), open: BTreeMap::new(), owes_complete: false })
+        .map(|owner| Honest { c: world.client(owner), open: BTreeMap::new(), owes_complete: false, late: Vec::new() })
         .into_iter()
         .collect();
     for _ in 0..60 {
