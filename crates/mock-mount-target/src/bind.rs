@@ -180,8 +180,8 @@ mod tests {
 
     #[test]
     fn bind_answers_ready_and_every_other_answer_on_demand() {
+        use BindFault::{Error, OtherPartition, Preferred, Retry, RetryLater, UnknownArm};
         let binder = Binder::new(1, None);
-        use BindFault::*;
         binder.fail_next([Retry, RetryLater, Preferred, Error, OtherPartition]);
         let unbound = conn();
         assert!(matches!(answer(&binder, &unbound), BindResponse::Retry(_)));
@@ -227,7 +227,7 @@ mod tests {
             match xdr::from_bytes::<ChannelInitRes>(results.unwrap()).unwrap() {
                 ChannelInitRes::Ok(offers) => match &offers[0] {
                     ChannelOffer::ReadBypass(offer) => offer.enabled,
-                    other => panic!("{other:?}"),
+                    ChannelOffer::ReadBypassV2(_) => panic!("the other form was asked for"),
                 },
                 other => panic!("{other:?}"),
             }

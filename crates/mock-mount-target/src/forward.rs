@@ -31,7 +31,7 @@ impl Forward {
 }
 
 impl Service for Forward {
-    fn connected<'a>(&'a self, _conn: ConnInfo, outlet: Outlet) -> Pending<'a, io::Result<Box<dyn Attached>>> {
+    fn connected(&self, _conn: ConnInfo, outlet: Outlet) -> Pending<'_, io::Result<Box<dyn Attached>>> {
         Box::pin(async move {
             let stream = TcpStream::connect(self.to).await?;
             stream.set_nodelay(true)?;

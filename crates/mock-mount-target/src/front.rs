@@ -87,7 +87,7 @@ impl ClientCertVerifier for Judge {
         presented.extend_from_slice(intermediates);
         match self.iam.judge(&presented, self.clock.now()) {
             Ok(_) => Ok(ClientCertVerified::assertion()),
-            Err(refusal) => Err(alert_for(refusal).into()),
+            Err(refusal) => Err(alert_for(&refusal).into()),
         }
     }
 
@@ -115,7 +115,7 @@ impl ClientCertVerifier for Judge {
 }
 
 /// The error that makes rustls send the right alert.
-fn alert_for(refusal: Refusal) -> CertificateError {
+fn alert_for(refusal: &Refusal) -> CertificateError {
     match refusal {
         Refusal::Expired => CertificateError::Expired,
         Refusal::NotYetValid => CertificateError::NotValidYet,

@@ -48,14 +48,13 @@ impl Kept {
         };
         std::fs::create_dir_all(dir).map_err(|error| MockError::file(dir, error))?;
         let (ca_file, key_file) = (dir.join("ca.pem"), dir.join("ca-key.pem"));
-        let authority = match (read(&ca_file)?, read(&key_file)?) {
-            (Some(pem), Some(key)) => Authority::from_pem(pem, key)?,
-            _ => {
-                let authority = Authority::new()?;
-                write_private(&key_file, authority.key_pem())?;
-                write_private(&ca_file, authority.pem())?;
-                authority
-            }
+        let authority = if let (Some(pem), Some(key)) = (read(&ca_file)?, read(&key_file)?) {
+            Authority::from_pem(pem, key)?
+        } else {
+            let authority = Authority::new()?;
+            write_private(&key_file, authority.key_pem())?;
+            write_private(&ca_file, authority.pem())?;
+            authority
         };
         let credentials = match credentials {
             Some(credentials) => credentials,

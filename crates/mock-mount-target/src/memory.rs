@@ -168,7 +168,7 @@ fn identity_of(grant: Option<&Grant>) -> Identity {
 pub(crate) struct MemoryService(pub Arc<Memory>);
 
 impl Service for MemoryService {
-    fn connected<'a>(&'a self, conn: ConnInfo, outlet: Outlet) -> Pending<'a, io::Result<Box<dyn Attached>>> {
+    fn connected(&self, conn: ConnInfo, outlet: Outlet) -> Pending<'_, io::Result<Box<dyn Attached>>> {
         self.0.with(|state| state.outlets.insert(conn.id, outlet));
         let attached = InMemory { memory: Arc::clone(&self.0), identity: identity_of(conn.grant.as_ref()), conn };
         Box::pin(std::future::ready(Ok(Box::new(attached) as Box<dyn Attached>)))

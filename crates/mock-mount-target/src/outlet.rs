@@ -189,7 +189,7 @@ impl Outlet {
     }
 }
 
-fn truncate(frame: &mut Vec<Bytes>, len: usize) {
+fn truncate(frame: &mut [Bytes], len: usize) {
     let mut left = len;
     for segment in frame.iter_mut() {
         segment.truncate(left);

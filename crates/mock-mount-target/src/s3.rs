@@ -61,7 +61,7 @@ impl S3End {
         connections.shutdown().await;
     }
 
-    async fn check_caller(&self, request: &S3Request<GetObjectInput>) -> S3Result<()> {
+    fn check_caller(&self, request: &S3Request<GetObjectInput>) -> S3Result<()> {
         let credentials =
             request.credentials.as_ref().ok_or_else(|| s3_error!(AccessDenied, "a signature is required"))?;
         if request.region.as_ref().is_some_and(|region| region.as_str() != self.region) {
@@ -119,7 +119,7 @@ impl S3Auth for Keys {
 #[async_trait::async_trait]
 impl S3 for S3End {
     async fn get_object(&self, request: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
-        self.check_caller(&request).await?;
+        self.check_caller(&request)?;
         let input = request.input;
         let fault = self.objects.judge(&input.key, self.clock.running());
         match fault {

@@ -74,7 +74,7 @@ pub enum Answer {
 /// A server behind the front.
 pub trait Service: fmt::Debug + Send + Sync + 'static {
     /// A connection stands. What the service sends of itself goes into `outlet`.
-    fn connected<'a>(&'a self, conn: ConnInfo, outlet: Outlet) -> Pending<'a, io::Result<Box<dyn Attached>>>;
+    fn connected(&self, conn: ConnInfo, outlet: Outlet) -> Pending<'_, io::Result<Box<dyn Attached>>>;
 }
 
 /// A service's side of one connection. It is dropped when the connection is gone.

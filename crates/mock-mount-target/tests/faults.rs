@@ -45,13 +45,11 @@ async fn after_lookup(fault: &str) -> (MockHandle, Vec<u8>, bool) {
     let (mut len, mut ended) = (0, false);
     while let Ok(read) = tokio::time::timeout(Duration::from_millis(150), session.peer.io.read(&mut bytes[len..])).await
     {
-        match read {
-            Ok(1..) => len += read.unwrap(),
-            Ok(0) | Err(_) => {
-                ended = true;
-                break;
-            }
-        }
+        let Ok(more @ 1..) = read else {
+            ended = true;
+            break;
+        };
+        len += more;
     }
     bytes.truncate(len);
     (mock, bytes, ended)

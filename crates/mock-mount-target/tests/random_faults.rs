@@ -105,26 +105,26 @@ fn pick<'a>(random: &mut StdRng, from: &[&'a str]) -> &'a str {
 
 /// A plan in TOML.
 fn plan(random: &mut StdRng) -> String {
-    let mut plan = String::new();
+    let mut plan = Vec::new();
     for _ in 0..random.random_range(1..8) {
         let (on, action, status) = (pick(random, OPERATIONS), pick(random, ACTIONS), pick(random, STATUSES));
         let (nth, times) = (random.random_range(1..6), random.random_range(1..4));
         let (bytes, stable, done) = (random.random_range(0..2000), random.random::<bool>(), random.random::<bool>());
         let name = pick(random, &["a", "b", "c"]);
-        plan += &format!(
+        plan.push(format!(
             "[[fault]]\non = '{on}'\ndo = '{action}'\nnth = {nth}\ntimes = {times}\nstatus = '{status}'\nbytes = {bytes}\n\
              ms = 5\nstable_storage = {stable}\ncarried_out = {done}\npath = '{name}'\ntext = 'from s3'\n"
-        );
+        ));
     }
     if random.random_ratio(1, 3) {
         let byte = random.random_range(1..40_000);
-        plan += &format!("[[fault]]\non = 'bytes_in'\nbyte = {byte}\ndo = 'cut'\n");
+        plan.push(format!("[[fault]]\non = 'bytes_in'\nbyte = {byte}\ndo = 'cut'\n"));
     }
     if random.random_ratio(1, 3) {
         let (event, ms) = (pick(random, &["cut_all", "restart", "drop_sessions"]), random.random_range(0..50));
-        plan += &format!("[[fault]]\non = 'time'\nafter_ms = {ms}\ndo = '{event}'\n");
+        plan.push(format!("[[fault]]\non = 'time'\nafter_ms = {ms}\ndo = '{event}'\n"));
     }
-    plan
+    plan.concat()
 }
 
 fn create_dir(name: &str) -> Argop4 {

@@ -46,7 +46,7 @@ async fn get(mock: &MockHandle, by: &Credentials, path: &str, query: &str, heade
         all.push(("x-amz-security-token", token));
     }
     all.sort_unstable();
-    let lines: String = all.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
+    let lines = all.iter().map(|(name, value)| format!("{name}:{value}\n")).collect::<Vec<_>>().concat();
     let signed = all.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(";");
     let request = format!("GET\n{path}\n{query}\n{lines}\n{signed}\n{nothing}");
     let scope = format!("{}/us-east-1/s3/aws4_request", &date_time[..8]);
@@ -61,7 +61,7 @@ async fn get(mock: &MockHandle, by: &Credentials, path: &str, query: &str, heade
         by.access_key_id,
         hex::encode(key)
     );
-    let sent: String = all.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let sent = all.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect::<Vec<_>>().concat();
     let target = if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };
     let text = format!("GET {target} HTTP/1.1\r\n{sent}authorization: {authorization}\r\nconnection: close\r\n\r\n");
     exchange(mock, &text).await
