@@ -181,7 +181,8 @@ impl Vfs {
         let mut out = Vec::new();
         for (at, name) in (0..).zip([&b"."[..], b".."]) {
             if at >= offset {
-                let ino = if at == 0 { dir.ino() } else { dir.lock().place.as_ref().map_or(dir.ino(), |place| place.parent) };
+                let ino =
+                    if at == 0 { dir.ino() } else { dir.lock().place.as_ref().map_or(dir.ino(), |place| place.parent) };
                 let name = Bytes::from_static(name);
                 out.push(DirItem { ino, offset: at + 1, kind: FileKind::Directory, name, entry: None, pin: None });
                 room = room.saturating_sub(per_item);
@@ -208,14 +209,7 @@ impl Vfs {
                 let (attr, attr_ttl) = node.lock().fresh(now)?;
                 Some(Entry { attr, generation: node.id.serial, entry_ttl, attr_ttl })
             });
-            out.push(DirItem {
-                ino: item.ino,
-                offset: index + DOTS + 1,
-                kind: item.kind,
-                name: item.name,
-                entry,
-                pin,
-            });
+            out.push(DirItem { ino: item.ino, offset: index + DOTS + 1, kind: item.kind, name: item.name, entry, pin });
         }
         Ok(out)
     }
@@ -239,6 +233,9 @@ impl Vfs {
             let names = &mut state.dir().names;
             (names.all(change, now)?, names.edits())
         };
+        if names.iter().any(|(_, dentry)| *dentry == Dentry::Unknown) {
+            return None;
+        }
         let table = self.mount().table.lock();
         if plus {
             let step = (names.len() / SAMPLE).max(1);

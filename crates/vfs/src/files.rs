@@ -145,13 +145,7 @@ impl Vfs {
             file.kernel_version = Some(file.version);
             (file.failures, keep_cache)
         };
-        let handle = OpenHandle {
-            node,
-            open,
-            flags,
-            planner: Locked::default(),
-            failures_seen: Locked::new(failures),
-        };
+        let handle = OpenHandle { node, open, flags, planner: Locked::default(), failures_seen: Locked::new(failures) };
         self.mount().files.insert(fh.0, Arc::new(handle));
         Opened { fh, keep_cache, direct_io: flags.direct }
     }
@@ -192,11 +186,8 @@ impl Vfs {
             _ => None,
         };
         let mount = self.mount();
-        let set = nfs4_client::SetAttr {
-            mode: Some(mode & 0o7777),
-            size: truncates.then_some(0),
-            ..Default::default()
-        };
+        let set =
+            nfs4_client::SetAttr { mode: Some(mode & 0o7777), size: truncates.then_some(0), ..Default::default() };
         let create = if flags.exclusive { Create::Exclusive(set) } else { Create::Unchecked(set) };
         let how = OpenHow { access: access_of(flags), create: Some(create), truncate: false };
         let own = OwnChange::begin(dir);
@@ -319,7 +310,11 @@ impl Vfs {
             errno.map(|errno| Unwritten { ino: node.ino(), name, bytes: file.lost, errno })
         };
         if let Some(unwritten) = &unwritten {
-            tracing::error!(ino = unwritten.ino, bytes = unwritten.bytes, "a file was closed before all of it could be written");
+            tracing::error!(
+                ino = unwritten.ino,
+                bytes = unwritten.bytes,
+                "a file was closed before all of it could be written"
+            );
         }
         self.leave(node, &handle.open).await;
         let hidden = {

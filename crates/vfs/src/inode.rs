@@ -58,14 +58,8 @@ impl<H: Clone + Eq + Hash, N> InodeTable<H, N> {
     pub fn new(root: H, idle_limit: usize, make: impl FnOnce(NodeId) -> N) -> (Self, Arc<N>) {
         let id = NodeId { ino: ROOT_INO, serial: 0 };
         let node = Arc::new(make(id));
-        let slot = Slot {
-            node: Arc::clone(&node),
-            handle: root.clone(),
-            serial: 0,
-            lookups: 1,
-            queued: false,
-            gone: false,
-        };
+        let slot =
+            Slot { node: Arc::clone(&node), handle: root.clone(), serial: 0, lookups: 1, queued: false, gone: false };
         let table = Self {
             by_ino: HashMap::from([(ROOT_INO, slot)]),
             by_handle: HashMap::from([(root, ROOT_INO)]),
@@ -92,7 +86,10 @@ impl<H: Clone + Eq + Hash, N> InodeTable<H, N> {
 
     /// The node of an entry remembered elsewhere, if it is still the same entry.
     pub fn resolve(&self, id: NodeId) -> Option<Arc<N>> {
-        self.by_ino.get(&id.ino).filter(|slot| slot.serial == id.serial && !slot.gone).map(|slot| Arc::clone(&slot.node))
+        self.by_ino
+            .get(&id.ino)
+            .filter(|slot| slot.serial == id.serial && !slot.gone)
+            .map(|slot| Arc::clone(&slot.node))
     }
 
     /// The node of a file handle.
@@ -121,14 +118,8 @@ impl<H: Clone + Eq + Hash, N> InodeTable<H, N> {
         let serial = self.next_serial;
         self.next_serial += 1;
         let node = Arc::new(make(NodeId { ino, serial }));
-        let slot = Slot {
-            node: Arc::clone(&node),
-            handle: handle.clone(),
-            serial,
-            lookups: 0,
-            queued: true,
-            gone: false,
-        };
+        let slot =
+            Slot { node: Arc::clone(&node), handle: handle.clone(), serial, lookups: 0, queued: true, gone: false };
         self.by_ino.insert(ino, slot);
         self.by_handle.insert(handle.clone(), ino);
         self.idle.push_back(NodeId { ino, serial });

@@ -253,7 +253,9 @@ impl NodeState {
         let of = self.rights_of();
         self.rights
             .iter()
-            .find(|rights| rights.cred == *cred && rights.of == of && now.saturating_duration_since(rights.asked_at) < limit)
+            .find(|rights| {
+                rights.cred == *cred && rights.of == of && now.saturating_duration_since(rights.asked_at) < limit
+            })
             .map(|rights| rights.granted)
     }
 

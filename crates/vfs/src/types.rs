@@ -103,7 +103,9 @@ impl SetAttr {
     pub(crate) fn to_client(self) -> nfs4_client::SetAttr {
         let time = |set: TimeSet| match set {
             TimeSet::Now => nfs4_client::TimeSet::Now,
-            TimeSet::At(at) => nfs4_client::TimeSet::At(nfs4_client::Timestamp { seconds: at.seconds, nanos: at.nanos }),
+            TimeSet::At(at) => {
+                nfs4_client::TimeSet::At(nfs4_client::Timestamp { seconds: at.seconds, nanos: at.nanos })
+            }
         };
         nfs4_client::SetAttr {
             mode: self.mode.map(|mode| mode & 0o7777),

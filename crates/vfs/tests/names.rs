@@ -36,7 +36,11 @@ async fn list_long(vfs: &Vfs, cred: &Cred, dir: u64) -> usize {
 async fn a_listing_of_a_thousand_files_fills_the_caches() {
     on_stage("thousand", async |stage| {
         for n in 0..1000 {
-            stage.vfs.mknod(&stage.cred, stage.dir, format!("file-{n:04}").as_bytes(), NodeKind::Regular, 0o644).await.unwrap();
+            stage
+                .vfs
+                .mknod(&stage.cred, stage.dir, format!("file-{n:04}").as_bytes(), NodeKind::Regular, 0o644)
+                .await
+                .unwrap();
         }
         let timeouts = Timeouts { file_min: Duration::from_millis(800), ..Timeouts::default() };
         let (vfs, dir) = stage.second_mount(VfsOptions { timeouts, ..VfsOptions::default() }).await;
@@ -150,7 +154,10 @@ async fn wrong_removals_are_refused() {
         let flags = RenameFlags { no_replace: true, exchange: false };
         assert_eq!(vfs.rename(cred, dir, b"f", dir, b"d", flags).await.unwrap_err().errno(), Errno::Exist);
         assert_eq!(vfs.rename(cred, dir, b"f", dir, b"x", flags).await.unwrap_err().errno(), Errno::Inval);
-        assert_eq!(vfs.rename(cred, dir, b"none", dir, b"x", RenameFlags::default()).await.unwrap_err().errno(), Errno::NoEnt);
+        assert_eq!(
+            vfs.rename(cred, dir, b"none", dir, b"x", RenameFlags::default()).await.unwrap_err().errno(),
+            Errno::NoEnt
+        );
         assert_eq!(stage.names(dir).await, ["d", "f"]);
     })
     .await;

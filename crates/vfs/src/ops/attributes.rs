@@ -92,7 +92,9 @@ impl Vfs {
                 dir_state.stale_hits = 0;
             }
             dir_state.stale_hits += 1;
-            if dir_state.stale_hits < STALE_HITS || dir_state.names.len_if_complete(change, now, REFRESH_LIMIT).is_none() {
+            if dir_state.stale_hits < STALE_HITS
+                || dir_state.names.len_if_complete(change, now, REFRESH_LIMIT).is_none()
+            {
                 return false;
             }
         }

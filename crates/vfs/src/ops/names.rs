@@ -251,4 +251,3 @@ enum Remembered {
     /// This file, whose attributes have run out.
     Stale(Arc<Node>),
 }
-

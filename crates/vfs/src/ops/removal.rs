@@ -174,8 +174,9 @@ impl Vfs {
             Ok(changes) => changes,
             Err(error) => {
                 drop((own_from, own_to));
-                from.lock().dir().names.unlearn(&name);
-                to.lock().dir().names.unlearn(&newname);
+                if error.errno() == nfs4_client::Errno::NoEnt {
+                    from.lock().dir().names.unlearn(&name);
+                }
                 return Err(error.into());
             }
         };

@@ -286,9 +286,8 @@ impl Vfs {
 
 /// The fetches that bring anything of the gaps.
 fn waits_for(file: &FileState, gaps: &[Range<u64>]) -> Vec<Arc<Fetch>> {
-    let useful = |fetch: &&Arc<Fetch>| {
-        gaps.iter().any(|gap| fetch.range.start < gap.end && gap.start < fetch.range.end)
-    };
+    let useful =
+        |fetch: &&Arc<Fetch>| gaps.iter().any(|gap| fetch.range.start < gap.end && gap.start < fetch.range.end);
     file.fetches.iter().filter(useful).cloned().collect()
 }
 

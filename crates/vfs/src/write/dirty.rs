@@ -242,7 +242,9 @@ impl Dirty {
     /// Takes up to `max_write` bytes in one piece from `start` on.
     fn take(&mut self, start: u64, policy: &Policy) -> Action {
         let mut end = start;
-        for (at, data, _) in self.fresh.within(start..start.saturating_add(policy.max_write)).map(|(at, data, _, tag)| (at, data, tag)) {
+        for (at, data, _) in
+            self.fresh.within(start..start.saturating_add(policy.max_write)).map(|(at, data, _, tag)| (at, data, tag))
+        {
             let range = at..at + data.len() as u64;
             if at != end || (at != start && self.blocked(&range)) {
                 break;
@@ -252,7 +254,8 @@ impl Dirty {
         let pieces: Vec<_> = self.fresh.cut(start..end).into_iter().map(|(_, data, tag)| (data, tag)).collect();
         let data = pieces.iter().map(|(data, _)| data.clone()).collect();
         let stable_wanted = pieces.iter().any(|(_, tag)| tag.seq <= self.stable_to);
-        let alone = self.fresh.is_empty() && self.flights.is_empty() && self.unstable.is_empty() && self.commit.is_none();
+        let alone =
+            self.fresh.is_empty() && self.flights.is_empty() && self.unstable.is_empty() && self.commit.is_none();
         self.next_id += 1;
         let flight = Flight { offset: start, len: end - start, pieces };
         // More of the same run may fill another WRITE.

@@ -9,7 +9,13 @@ const SIZE: usize = 64;
 const MAX_WRITE: u64 = 8;
 
 fn policy() -> Policy {
-    Policy { max_write: MAX_WRITE, max_flights: 3, age: Some(Duration::from_secs(1)), commit_soon: false, send_now: false }
+    Policy {
+        max_write: MAX_WRITE,
+        max_flights: 3,
+        age: Some(Duration::from_secs(1)),
+        commit_soon: false,
+        send_now: false,
+    }
 }
 
 fn bytes(byte: u8, len: usize) -> Bytes {

@@ -171,7 +171,9 @@ impl Vfs {
     ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move {
             match action {
-                Action::Write { id, offset, data, sync } => self.send_write(&node, id, offset, data, sync, writer).await,
+                Action::Write { id, offset, data, sync } => {
+                    self.send_write(&node, id, offset, data, sync, writer).await
+                }
                 Action::Commit => self.send_commit(&node, writer).await,
             }
             let progress = {
