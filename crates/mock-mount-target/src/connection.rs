@@ -6,6 +6,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use nfs4::awsfile::{
@@ -28,6 +29,9 @@ use crate::wire::{On, WireAction};
 
 /// The largest record that is read. Larger than any session allows, so that the server can say REQ_TOO_BIG.
 const MAX_RECORD: usize = 4 << 20;
+
+/// How long the end of a connection may take.
+pub(crate) const FAREWELL: Duration = Duration::from_secs(1);
 
 /// How a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +74,7 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     let mut io = read_half.unsplit(write_half);
     if end == End::ByPeer {
         // The peer is gone; whether it hears the goodbye does not matter.
-        let _ = io.shutdown().await;
+        let _ = tokio::time::timeout(FAREWELL, io.shutdown()).await;
     }
     (end, io)
 }

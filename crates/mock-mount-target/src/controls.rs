@@ -36,10 +36,11 @@ impl MockHandle {
         mistakes
     }
 
-    /// The referee's list at the end of a test: every mistake, and whatever clients left open or locked. A test of a
-    /// correct client ends with an empty list.
+    /// The referee's list at the end of a test: every mistake, whatever clients left open or locked, and panics of the
+    /// mock itself. A test of a correct client ends with an empty list.
     pub fn verdict(&self) -> Vec<String> {
         let mut mistakes = self.wire_mistakes();
+        mistakes.extend(self.panics());
         mistakes.extend(self.with_server(Server::at_end).unwrap_or_default());
         mistakes
     }

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ca::ServerIdentity;
 use crate::clock::Clock;
-use crate::connection::{End, serve};
+use crate::connection::{End, FAREWELL, serve};
 use crate::error::MockError;
 use crate::iam::{Grant, Iam, Refusal};
 use crate::service::ConnInfo;
@@ -135,7 +135,7 @@ pub(crate) async fn accept_loop(
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
-            Some(_) = connections.join_next() => {}
+            Some(ended) = connections.join_next() => shared.ended(ended),
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
                     let entered = shared.connections.enter();
@@ -150,7 +150,11 @@ pub(crate) async fn accept_loop(
         }
     }
     drop(listener);
-    connections.shutdown().await;
+    // All are cut by now; what is left waits for a peer that does not read.
+    connections.abort_all();
+    while let Some(ended) = connections.join_next().await {
+        shared.ended(ended);
+    }
 }
 
 async fn attend(mut stream: TcpStream, peer: SocketAddr, entered: Entered, tls: Option<TlsDoor>, shared: Arc<Shared>) {
@@ -243,6 +247,10 @@ async fn fatal_alert<S: AsyncRead + AsyncWrite + Unpin>(mut stream: TlsStream<S>
     }
     let mut alert = Vec::new();
     while session.wants_write() && session.write_tls(&mut alert).is_ok() {}
-    let _ = io.write_all(&alert).await;
-    let _ = io.shutdown().await;
+    // A peer that does not read gets no alert.
+    let _ = tokio::time::timeout(FAREWELL, async {
+        let _ = io.write_all(&alert).await;
+        let _ = io.shutdown().await;
+    })
+    .await;
 }

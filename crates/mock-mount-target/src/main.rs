@@ -220,8 +220,19 @@ fn ready(mock: &MockHandle) -> serde_json::Value {
         "environment": environment,
         "mount_arguments": mock.mount_arguments("FOLDER"),
         "mount_command": mock.mount_command("FOLDER"),
+        "s3_address": s3_address(mock),
         "seed": mock.seed(),
     })
+}
+
+#[cfg(feature = "s3")]
+fn s3_address(mock: &MockHandle) -> Option<String> {
+    mock.s3_addr().map(|address| address.to_string())
+}
+
+#[cfg(not(feature = "s3"))]
+fn s3_address(_: &MockHandle) -> Option<String> {
+    None
 }
 
 /// Whoever waits for the file finds it complete or not at all. It holds the credentials, so nobody else may read it.

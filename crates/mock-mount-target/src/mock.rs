@@ -279,6 +279,7 @@ impl MockServerBuilder {
             clock: Arc::clone(&clock),
             mistakes: Mistakes::default(),
             refusals: Mistakes::default(),
+            panics: Mistakes::default(),
             connections: Arc::new(Connections::default()),
             counters: Counters::default(),
         });
@@ -502,8 +503,12 @@ impl MockHandle {
         let entered = shared.connections.enter();
         self.tracker.spawn(async move {
             shared.counters.accepted();
-            let conn = ConnInfo::new(entered.id, None, None);
-            connection::serve(far, conn, &shared, entered.cut.clone()).await;
+            let serving = Arc::clone(&shared);
+            let task = tokio::spawn(async move {
+                let conn = ConnInfo::new(entered.id, None, None);
+                connection::serve(far, conn, &serving, entered.cut.clone()).await;
+            });
+            shared.ended(task.await);
         });
         near
     }
@@ -598,6 +603,11 @@ impl MockHandle {
         self.shared.refusals.all()
     }
 
+    /// Panics of the mock itself, of which there must be none.
+    pub fn panics(&self) -> Vec<String> {
+        self.shared.panics.all()
+    }
+
     /// What clients did wrong below NFS: records, procedures, SNI, bind.
     pub fn wire_mistakes(&self) -> Vec<String> {
         self.shared.mistakes.all()
@@ -608,19 +618,17 @@ impl MockHandle {
         self.shared.counters.read()
     }
 
-    /// Ends the mock: no connection and no port stays open.
+    /// Ends the mock: no connection and no port stays open. A panic of the mock is a panic of whoever stops it.
     pub async fn stop(mut self) {
         self.stop.cancel();
         self.shared.connections.cut_all();
         self.tracker.close();
         self.tracker.wait().await;
         for task in std::mem::take(&mut self.tasks) {
-            // A panic of the mock is a panic of the test.
-            if let Err(error) = task.await
-                && error.is_panic()
-            {
-                std::panic::resume_unwind(error.into_panic());
-            }
+            self.shared.ended(task.await);
+        }
+        if let Some(panic) = self.shared.panics.all().into_iter().next() {
+            std::panic::resume_unwind(Box::new(panic));
         }
     }
 }

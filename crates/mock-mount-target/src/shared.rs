@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use crate::bind::Binder;
@@ -22,8 +23,23 @@ pub(crate) struct Shared {
     pub clock: Arc<Clock>,
     pub mistakes: Mistakes,
     pub refusals: Mistakes,
+    /// Panics of the mock itself; a test must hear of them.
+    pub panics: Mistakes,
     pub connections: Arc<Connections>,
     pub counters: Counters,
+}
+
+impl Shared {
+    /// Writes down how a connection's task ended, if it panicked.
+    pub(crate) fn ended(&self, task: Result<(), JoinError>) {
+        if let Err(error) = task
+            && error.is_panic()
+        {
+            let panic = error.into_panic();
+            let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+            self.panics.add(format!("the mock panicked: {}", text.unwrap_or("without a text")));
+        }
+    }
 }
 
 /// Most entries of a list; a broken client must not fill the memory.
