@@ -85,10 +85,19 @@ impl Vfs {
         Some(if holds { Remembered::Fresh(node) } else { Remembered::Stale(node) })
     }
 
-    /// The file that a name stood for when it was last heard of.
+    /// The file that a name stood for when it was last heard of. Open files are found even when the directory's names
+    /// have been forgotten.
     pub(crate) fn known_child(&self, dir: &Node, name: &[u8]) -> Option<Arc<Node>> {
-        let id = dir.lock().dir().names.last_known(name)?;
-        self.mount().table.lock().resolve(id)
+        let id = dir.lock().dir().names.last_known(name);
+        let known = id.and_then(|id| self.mount().table.lock().resolve(id));
+        let is_there = |node: &Node| {
+            let place = &node.lock().place;
+            place.as_ref().is_some_and(|place| place.parent == dir.ino() && place.name == name)
+        };
+        known.or_else(|| {
+            let open = self.mount().files.iter().find(|handle| is_there(&handle.node));
+            open.map(|handle| Arc::clone(&handle.node))
+        })
     }
 
     async fn parent(&self, cred: &Cred, dir: &Arc<Node>) -> Result<Arc<Node>> {
