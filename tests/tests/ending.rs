@@ -120,6 +120,26 @@ async fn a_signal_ends_also_a_mount_that_is_in_use() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_gives_up_a_server_that_does_not_answer_and_says_so() {
+    with_mock(
+        |mock, lab| {
+            let mut product = foreground(lab, mock)?;
+            let mut file = File::create(lab.folder().join("file"))?;
+            file.write_all(b"never written")?;
+            mock.set_rtt(Duration::from_mins(5));
+            product.signal(Signal::SIGTERM)?;
+            std::thread::sleep(Duration::from_secs(8));
+            assert!(product.goes_on(), "it ended with dirty data");
+            product.signal(Signal::SIGTERM)?;
+            assert_eq!(product.code(END)?, 16);
+            lab.assert_clean()
+        },
+        false,
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn after_a_crash_the_next_mount_clears_the_way() {
     with_mock(
         |mock, lab| {

@@ -60,27 +60,42 @@ pub struct Asked {
 
 /// The directory of sockets and logs, made if it is missing.
 pub fn directory() -> io::Result<PathBuf> {
-    let user = nix::unistd::geteuid();
-    let path = match std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| Path::new(dir).is_dir()) {
-        Some(dir) => PathBuf::from(dir).join("s3files-fuse"),
-        None => std::env::temp_dir().join(format!("s3files-fuse-{user}")),
-    };
+    let path = candidates().next().ok_or(io::ErrorKind::NotFound)?;
     match std::fs::DirBuilder::new().mode(0o700).create(&path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
-    // In a directory that all users write to, somebody else may have made it first.
-    let metadata = std::fs::symlink_metadata(&path)?;
-    if !metadata.is_dir() || metadata.uid() != user.as_raw() || metadata.mode() & 0o077 != 0 {
+    check(&path)?;
+    Ok(path)
+}
+
+/// Where the directory may be, the likeliest first: a service and a terminal of one user have different environments.
+fn candidates() -> impl Iterator<Item = PathBuf> {
+    let user = nix::unistd::geteuid();
+    let own = std::env::var_os("XDG_RUNTIME_DIR").into_iter().map(PathBuf::from);
+    let login = PathBuf::from(format!("/run/user/{user}"));
+    let shared = [std::env::temp_dir(), PathBuf::from("/tmp")].map(|dir| dir.join(format!("s3files-fuse-{user}")));
+    let named = own.filter(|dir| dir.is_dir()).map(|dir| dir.join("s3files-fuse"));
+    named.chain(shared).chain([login.join("s3files-fuse")])
+}
+
+/// In a directory that all users write to, somebody else may have made it first.
+fn check(path: &Path) -> io::Result<()> {
+    let metadata = std::fs::symlink_metadata(path)?;
+    if !metadata.is_dir() || metadata.uid() != nix::unistd::geteuid().as_raw() || metadata.mode() & 0o077 != 0 {
         let why = format!("{} does not belong to this user alone", path.display());
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
     }
-    Ok(path)
+    Ok(())
 }
 
 /// The file that belongs to `folder`, an absolute path.
 pub fn file(folder: &Path, ending: &str) -> io::Result<PathBuf> {
-    Ok(directory()?.join(format!("{:016x}.{ending}", Fnv::of(folder.as_os_str().as_bytes()))))
+    Ok(directory()?.join(file_name(folder, ending)))
+}
+
+fn file_name(folder: &Path, ending: &str) -> String {
+    format!("{:016x}.{ending}", Fnv::of(folder.as_os_str().as_bytes()))
 }
 
 /// FNV-1a: the same name in every release, which the standard library's hasher does not promise.
@@ -110,6 +125,8 @@ impl Hasher for Fnv {
 #[derive(Debug)]
 pub struct Control {
     path: PathBuf,
+    /// Inode number of the socket.
+    ino: u64,
     asked: mpsc::Receiver<Asked>,
     accepting: AbortHandle,
 }
@@ -125,9 +142,10 @@ impl Control {
         }
         let listener = UnixListener::bind(&path)?;
         std::fs::set_permissions(&path, Permissions::from_mode(0o600))?;
+        let ino = std::fs::symlink_metadata(&path)?.ino();
         let (ask, asked) = mpsc::channel(4);
         let accepting = tokio::spawn(accept(listener, ask)).abort_handle();
-        Ok(Self { path, asked, accepting })
+        Ok(Self { path, ino, asked, accepting })
     }
 
     /// The next question.
@@ -139,8 +157,11 @@ impl Control {
 impl Drop for Control {
     fn drop(&mut self) {
         self.accepting.abort();
-        // Best effort: a socket that stays behind is replaced by the next mount.
-        let _ = std::fs::remove_file(&self.path);
+        // The folder may have been mounted by another process since, which has put its own socket there. One that stays
+        // behind by mistake is replaced by the next mount.
+        if std::fs::symlink_metadata(&self.path).is_ok_and(|there| there.ino() == self.ino) {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -181,11 +202,24 @@ async fn read_line(from: impl tokio::io::AsyncRead + Unpin) -> io::Result<String
 
 /// Asks the process that serves `folder`. An error of kind `NotFound` or `ConnectionRefused` means that none does.
 pub async fn ask(folder: &Path, ask: Ask) -> io::Result<Answer> {
-    let (read, mut write) = UnixStream::connect(file(folder, "sock")?).await?.into_split();
+    let (read, mut write) = connect(folder).await?.into_split();
     let mut line = serde_json::to_string(&ask)?;
     line.push('\n');
     write.write_all(line.as_bytes()).await?;
     Ok(serde_json::from_str(&read_line(read).await?)?)
+}
+
+async fn connect(folder: &Path) -> io::Result<UnixStream> {
+    let name = file_name(folder, "sock");
+    let mut outcome = io::Error::from(io::ErrorKind::NotFound);
+    for directory in candidates().filter(|path| check(path).is_ok()) {
+        match UnixStream::connect(directory.join(&name)).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => outcome = error,
+        }
+    }
+    Err(outcome)
 }
 
 #[cfg(test)]

@@ -105,6 +105,9 @@ pub enum Failure {
         /// The files, each with the reason.
         files: Vec<String>,
     },
+    /// The user did not wait for the server any longer.
+    #[error("given up before everything was written back; what was written last is lost, so copy it again")]
+    GivenUp,
     /// A path inside the file system.
     #[error("{path}: {why}")]
     Path {
@@ -155,7 +158,7 @@ impl Failure {
             Self::NoSession { .. } => 13,
             Self::NotMounted { .. } => 14,
             Self::Busy { .. } => 15,
-            Self::Unwritten { .. } => 16,
+            Self::Unwritten { .. } | Self::GivenUp => 16,
             Self::Told { code, .. } => *code,
             Self::NoSuchRoot { .. } | Self::Slow { .. } | Self::Path { .. } | Self::Other(_) => 1,
         }

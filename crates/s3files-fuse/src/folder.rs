@@ -1,7 +1,7 @@
 //! The folder that a file system is mounted on: whether it can be, and what is mounted there now.
 //!
-//! A folder whose daemon has died cannot even be looked at, so its own last component is never followed: the parent is
-//! resolved, and the mount table is asked about the rest.
+//! A folder whose daemon has died cannot be looked at, and one whose server is out of reach makes whoever looks wait.
+//! Where that matters the parent is resolved, and the last component is left alone.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -44,11 +44,16 @@ fn refuse(folder: &Path, why: impl Into<String>) -> Failure {
     Failure::Folder { folder: folder.to_owned(), why: why.into() }
 }
 
-/// The path of `folder` when only its last component cannot be looked at and the mount table knows it.
-fn dead_mount_at(folder: &Path) -> Option<PathBuf> {
+/// The absolute path of `folder` if its last component is no link, found without looking at that component: a mount
+/// whose server is out of reach does not answer.
+pub fn without_looking(folder: &Path) -> Option<PathBuf> {
     let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let path = parent.canonicalize().ok()?.join(folder.file_name()?);
-    (state(&path) == State::Dead).then_some(path)
+    Some(parent.canonicalize().ok()?.join(folder.file_name()?))
+}
+
+/// The path of `folder` when only its last component cannot be looked at.
+fn dead_mount_at(folder: &Path) -> Option<PathBuf> {
+    without_looking(folder).filter(|path| state(path) == State::Dead)
 }
 
 /// What is at `folder`, an absolute path.

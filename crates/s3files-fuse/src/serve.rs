@@ -116,11 +116,11 @@ impl Mounted {
         let session = match mounting {
             Ok(Ok(session)) => session,
             Ok(Err(failure)) => {
-                end_session(&vfs, &client).await;
+                vfs.shutdown().await;
                 return Err(failure);
             }
             Err(error) => {
-                end_session(&vfs, &client).await;
+                vfs.shutdown().await;
                 return Err(Failure::Other(format!("mounting failed: {error}")));
             }
         };
@@ -131,7 +131,7 @@ impl Mounted {
                     tracing::error!(%error, "the folder stays mounted");
                 }
                 session.finish().await;
-                end_session(&vfs, &client).await;
+                vfs.shutdown().await;
                 Err(own(error))
             }
         }
@@ -164,15 +164,29 @@ impl Mounted {
                 }
             }
         };
-        let (unwritten, _control) = self.finish().await;
-        match end {
-            End::Asked(answer) => {
-                let unwritten = describe(&unwritten);
-                say(answer, Answer::Unmounted { unwritten: unwritten.clone() }).await;
-                lost(unwritten)
+        let mut signals = self.signals;
+        let finishing = finish(self.vfs, self.session);
+        tokio::pin!(finishing);
+        let mut ignored = usize::from(!matches!(end, End::Signal));
+        let unwritten = loop {
+            tokio::select! {
+                unwritten = &mut finishing => break unwritten,
+                // The server may be out of reach, and then writing back takes until it is there again.
+                () = signals.any() => match ignored.checked_sub(1) {
+                    Some(left) => {
+                        tracing::warn!("still writing back; one more signal gives that up");
+                        ignored = left;
+                    }
+                    None => return Err(Failure::GivenUp),
+                },
             }
-            End::Outside | End::Signal => lost(describe(&unwritten)),
+        };
+        if let End::Asked(answer) = end {
+            say(answer, Answer::Unmounted { unwritten: unwritten.clone() }).await;
         }
+        // The socket goes last: while it is there, another mount on this folder is not finished.
+        drop(self.control);
+        lost(unwritten)
     }
 
     /// Unmounts now and writes everything back.
@@ -183,7 +197,7 @@ impl Mounted {
             Err(error) => {
                 let holders = folder::holders(&folder);
                 self.unmount_on_signal().await;
-                self.finish().await;
+                finish(self.vfs, self.session).await;
                 return Err(if error.kind() == io::ErrorKind::ResourceBusy {
                     Failure::Busy { folder, holders }
                 } else {
@@ -191,8 +205,7 @@ impl Mounted {
                 });
             }
         }
-        let (unwritten, _control) = self.finish().await;
-        lost(describe(&unwritten))
+        lost(finish(self.vfs, self.session).await)
     }
 
     /// Carries a question out. Returns where the answer goes when the mount is over.
@@ -232,18 +245,13 @@ impl Mounted {
             tracing::warn!("programs still have files open; they get errors from now on");
         }
     }
-
-    async fn finish(self) -> (Vec<Unwritten>, Control) {
-        let Self { vfs, client, session, control, .. } = self;
-        session.finish().await;
-        (end_session(&vfs, &client).await, control)
-    }
 }
 
-async fn end_session(vfs: &Vfs, client: &Client) -> Vec<Unwritten> {
-    let unwritten = vfs.shutdown().await;
-    client.shutdown().await;
-    for file in describe(&unwritten) {
+/// Once the folder is gone: writes everything back and ends the session. Returns what could not be written.
+async fn finish(vfs: Vfs, session: Session) -> Vec<String> {
+    session.finish().await;
+    let unwritten = describe(&vfs.shutdown().await);
+    for file in &unwritten {
         tracing::error!(file, "could not be written");
     }
     unwritten

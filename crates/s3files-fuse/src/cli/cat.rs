@@ -26,7 +26,7 @@ impl CatArgs {
     /// Carries it out.
     pub async fn run(self) -> Result<(), Failure> {
         let options = VfsOptions { read_only: true, ..VfsOptions::default() };
-        let (vfs, client) = self.source.source().await?.connect(options).await?;
+        let (vfs, _) = self.source.source().await?.connect(options).await?;
         let cred = own_identity();
         let mut outcome = Ok(());
         for path in &self.paths {
@@ -36,7 +36,6 @@ impl CatArgs {
             }
         }
         vfs.shutdown().await;
-        client.shutdown().await;
         outcome
     }
 }

@@ -35,10 +35,9 @@ impl LsArgs {
     /// Carries it out.
     pub async fn run(self) -> Result<(), Failure> {
         let options = VfsOptions { read_only: true, ..VfsOptions::default() };
-        let (vfs, client) = self.source.source().await?.connect(options).await?;
+        let (vfs, _) = self.source.source().await?.connect(options).await?;
         let outcome = list(&vfs, &own_identity(), &self.directory, self.long, self.all).await;
         vfs.shutdown().await;
-        client.shutdown().await;
         match io::stdout().write_all(&outcome?) {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
                 Err(Failure::Other(format!("the listing cannot be printed: {error}")))

@@ -23,14 +23,27 @@ pub struct UmountArgs {
 impl UmountArgs {
     /// Carries it out.
     pub async fn run(self) -> Result<(), Failure> {
-        let folder = folder::absolute(&self.folder)?;
-        match control::ask(&folder, Ask::Unmount).await {
+        let (folder, answer) = self.ask().await?;
+        match answer {
             Ok(Answer::Unmounted { unwritten }) if unwritten.is_empty() => Ok(()),
             Ok(Answer::Unmounted { unwritten }) => Err(Failure::Unwritten { files: unwritten }),
             Ok(Answer::Busy { holders }) => Err(Failure::Busy { folder: self.folder, holders }),
             Ok(Answer::Failed { why }) => Err(Failure::Mount { folder, detail: format!("unmounting: {why}") }),
             Err(error) => self.without_daemon(&folder, &error),
         }
+    }
+
+    /// Asks the process that serves the folder, at first without looking at the folder itself.
+    async fn ask(&self) -> Result<(PathBuf, io::Result<Answer>), Failure> {
+        if let Some(folder) = folder::without_looking(&self.folder) {
+            match control::ask(&folder, Ask::Unmount).await {
+                Err(error) if is_nobody(&error) => {}
+                answer => return Ok((folder, answer)),
+            }
+        }
+        let folder = folder::absolute(&self.folder)?;
+        let answer = control::ask(&folder, Ask::Unmount).await;
+        Ok((folder, answer))
     }
 
     /// Nobody serves the folder, or nobody that this user may talk to.
@@ -52,4 +65,9 @@ impl UmountArgs {
             }
         }
     }
+}
+
+/// Whether the error means that nobody listens there.
+fn is_nobody(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }
