@@ -197,7 +197,7 @@ impl Vfs {
             Ok(items) => items,
         };
         let now = Instant::now();
-        let entry_ttl = self.name_ttl(dir, now);
+        let entry_ttl = Self::name_ttl(dir, now);
         for (index, item) in (first..).zip(items) {
             let cost = per_item + item.name.len();
             if cost > room && !out.is_empty() {

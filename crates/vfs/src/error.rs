@@ -72,12 +72,4 @@ impl Error {
             Self::Closed => Errno::Io,
         }
     }
-
-    /// The NFS status, where the server gave one.
-    pub(crate) fn status(&self) -> Option<nfs4_client::Nfs4Error> {
-        match self {
-            Self::Client(error) => error.status(),
-            _ => None,
-        }
-    }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use nfs4_client::{Access, Create, Cred, Errno, OpenAccess, OpenHow};
+use nfs4_client::{Access, Create, Cred, OpenAccess, OpenHow};
 
 use crate::attr::FileKind;
 use crate::error::{Error, Result};
@@ -196,7 +196,7 @@ impl Vfs {
             Ok(opened) => opened,
             Err(error) => {
                 drop(own);
-                return Err(self.not_made(dir, &name, error));
+                return Err(Self::not_made(dir, &name, error));
             }
         };
         let place = Place { parent: dir.ino(), name: name.clone() };
@@ -252,12 +252,12 @@ impl Vfs {
         let count = self.write_back(&handle, offset, data, append).await?;
         if handle.flags.sync || handle.flags.direct {
             self.flush_node(&handle.node, Goal::Stable).await;
-            self.tell_failure(&handle)?;
+            Self::tell_failure(&handle)?;
         }
         Ok(count)
     }
 
-    fn tell_failure(&self, handle: &OpenHandle) -> Result<()> {
+    fn tell_failure(handle: &OpenHandle) -> Result<()> {
         let mut state = handle.node.lock();
         match handle.unseen_failure(state.file()) {
             Some(errno) => Err(Error::Writeback(errno)),
@@ -273,7 +273,7 @@ impl Vfs {
         let handle = self.handle(fh)?;
         if handle.open.writes() {
             self.flush_node(&handle.node, Goal::Stable).await;
-            self.tell_failure(&handle)?;
+            Self::tell_failure(&handle)?;
         }
         Ok(())
     }
@@ -282,7 +282,7 @@ impl Vfs {
     pub async fn fsync(&self, _cred: &Cred, _ino: u64, fh: Fh, _datasync: bool) -> Result<()> {
         let handle = self.handle(fh)?;
         self.flush_node(&handle.node, Goal::Stable).await;
-        self.tell_failure(&handle)
+        Self::tell_failure(&handle)
     }
 
     /// The last descriptor of an open is closed.
@@ -385,14 +385,13 @@ impl Vfs {
             let state = node.lock();
             state.attrs.fresh_change(sent).and_then(|_| state.rights(cred, sent, limit))
         };
-        let granted = match known {
-            Some(granted) => granted,
-            None => {
-                let (granted, attr) = self.mount().client.access(cred, &node.handle, Access::ALL).await?;
-                self.take_attr(&node, &attr, sent);
-                node.lock().learn_rights(cred, granted, sent);
-                granted
-            }
+        let granted = if let Some(granted) = known {
+            granted
+        } else {
+            let (granted, attr) = self.mount().client.access(cred, &node.handle, Access::ALL).await?;
+            self.take_attr(&node, &attr, sent);
+            node.lock().learn_rights(cred, granted, sent);
+            granted
         };
         if granted.contains(wanted) { Ok(()) } else { Err(Error::Denied) }
     }

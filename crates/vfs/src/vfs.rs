@@ -259,14 +259,14 @@ impl Vfs {
     }
 
     /// For how long a name of this directory may be believed.
-    pub(crate) fn name_ttl(&self, dir: &Node, now: Instant) -> Duration {
+    pub(crate) fn name_ttl(dir: &Node, now: Instant) -> Duration {
         dir.lock().attrs.remaining(now)
     }
 
     /// What the kernel is told of a name; counts the lookup.
     pub(crate) fn entry(&self, dir: &Node, node: &Arc<Node>) -> Entry {
         let now = Instant::now();
-        let entry_ttl = self.name_ttl(dir, now);
+        let entry_ttl = Self::name_ttl(dir, now);
         let (attr, attr_ttl) = {
             let state = node.lock();
             (state.shown(), state.ttl(now))

@@ -242,9 +242,6 @@ impl World<'_> {
                 return;
             }
         }
-        if matches!(step, Step::Mkdir { .. } | Step::Remove { .. } | Step::Rename { .. } | Step::Create { .. }) {
-            self.doubt = false;
-        }
     }
 
     async fn create(&mut self, dir: usize, name: usize, exclusive: bool, truncate: bool) {

@@ -38,10 +38,10 @@ impl Vfs {
             return Ok(fresh);
         }
         self.revalidate(cred, &node).await?;
-        Ok(self.attr_and_ttl(&node))
+        Ok(Self::attr_and_ttl(&node))
     }
 
-    fn attr_and_ttl(&self, node: &Node) -> (Attr, Duration) {
+    fn attr_and_ttl(node: &Node) -> (Attr, Duration) {
         let state = node.lock();
         (state.shown(), state.ttl(Instant::now()))
     }
@@ -116,14 +116,14 @@ impl Vfs {
         self.writable()?;
         if let Some(size) = set.size {
             self.set_size(cred, &node, fh, set, size).await?;
-            return Ok(self.attr_and_ttl(&node));
+            return Ok(Self::attr_and_ttl(&node));
         }
         // Data first: a WRITE after it would undo the times, and may no longer be allowed.
         self.flush_node(&node, Goal::Sent).await;
         let sent = Instant::now();
         let attr = self.mount().client.setattr(cred, &node.handle, None, set.to_client()).await?;
         node.update(&attr, sent, Origin::OwnChange, &self.mount().options.timeouts);
-        Ok(self.attr_and_ttl(&node))
+        Ok(Self::attr_and_ttl(&node))
     }
 
     async fn set_size(&self, cred: &Cred, node: &Arc<Node>, fh: Option<Fh>, set: SetAttr, size: u64) -> Result<()> {

@@ -21,7 +21,7 @@ impl Vfs {
         let dir = self.directory(parent)?;
         match self.child(cred, &dir, name).await? {
             Some(node) => Ok(Looked::Found(self.entry(&dir, &node))),
-            None => Ok(Looked::Missing { ttl: self.name_ttl(&dir, Instant::now()) }),
+            None => Ok(Looked::Missing { ttl: Self::name_ttl(&dir, Instant::now()) }),
         }
     }
 
@@ -148,7 +148,7 @@ impl Vfs {
             Ok(created) => created,
             Err(error) => {
                 drop(own);
-                return Err(self.not_made(&dir, name, error));
+                return Err(Self::not_made(&dir, name, error));
             }
         };
         let name = Bytes::copy_from_slice(name);
@@ -183,7 +183,7 @@ impl Vfs {
                 Ok(opened) => opened,
                 Err(error) => {
                     drop(own);
-                    return Err(vfs.not_made(&dir, &name, error));
+                    return Err(Self::not_made(&dir, &name, error));
                 }
             };
             let place = Place { parent: dir.ino(), name: name.clone() };
@@ -217,7 +217,7 @@ impl Vfs {
             Ok(linked) => linked,
             Err(error) => {
                 drop(own);
-                return Err(self.not_made(&dir, newname, error));
+                return Err(Self::not_made(&dir, newname, error));
             }
         };
         node.update(&attr, sent, Origin::OwnChange, &self.mount().options.timeouts);
@@ -228,7 +228,7 @@ impl Vfs {
     }
 
     /// A name that exists though we may have believed otherwise.
-    pub(crate) fn not_made(&self, dir: &Node, name: &[u8], error: nfs4_client::Error) -> Error {
+    pub(crate) fn not_made(dir: &Node, name: &[u8], error: nfs4_client::Error) -> Error {
         if error.errno() == Errno::Exist {
             let mut state = dir.lock();
             if state.dir().names.last_known(name).is_none() {

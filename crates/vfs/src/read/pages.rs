@@ -60,10 +60,10 @@ impl Pages {
     }
 
     /// Keeps bytes in the place of what was there.
-    pub(crate) fn put(&mut self, file: u64, offset: u64, data: Bytes) {
+    pub(crate) fn put(&mut self, file: u64, offset: u64, data: &Bytes) {
         let end = offset + data.len() as u64;
         self.drop_range(file, offset..end);
-        self.fill(file, offset, &data);
+        self.fill(file, offset, data);
     }
 
     /// Forgets a range.
@@ -165,7 +165,7 @@ mod tests {
         pages.fill(1, 0, &bytes(1, 10));
         pages.fill(1, 0, &bytes(2, 20));
         assert_eq!(pages.get(1, 0..20), vec![(0, bytes(1, 10)), (10, bytes(2, 10))]);
-        pages.put(1, 5, bytes(3, 10));
+        pages.put(1, 5, &bytes(3, 10));
         assert_eq!(pages.get(1, 0..20), vec![(0, bytes(1, 5)), (5, bytes(3, 10)), (15, bytes(2, 5))]);
     }
 
@@ -182,7 +182,7 @@ mod tests {
                 let cells = &mut model[file as usize];
                 match op {
                     0 => {
-                        pages.put(file, at, bytes(byte, len));
+                        pages.put(file, at, &bytes(byte, len));
                         cells[range].fill(byte);
                     }
                     1 => {
@@ -216,7 +216,7 @@ mod tests {
                 if cut {
                     pages.drop_range(file, at..at + len as u64);
                 } else {
-                    pages.put(file, at, bytes(1, len));
+                    pages.put(file, at, &bytes(1, len));
                     pages.get(file, at..at + 1);
                 }
             }

@@ -107,6 +107,7 @@ impl Planner {
         start..end
     }
 
+    #[allow(clippy::single_range_in_vec_init)] // one range is meant
     fn forward(&mut self, range: &Range<u64>, demand: &Range<u64>, size: u64) -> Vec<Range<u64>> {
         let from = self.reached.max(demand.end);
         let to = range.end.saturating_add(self.window).min(size);
@@ -119,6 +120,7 @@ impl Planner {
         vec![from..to]
     }
 
+    #[allow(clippy::single_range_in_vec_init)]
     fn backward(&mut self, range: &Range<u64>, demand: &Range<u64>) -> Vec<Range<u64>> {
         let to = self.reached.min(demand.start);
         let from = range.start.saturating_sub(self.window);

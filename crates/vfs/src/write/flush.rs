@@ -172,7 +172,7 @@ impl Vfs {
         Box::pin(async move {
             match action {
                 Action::Write { id, offset, data, sync } => {
-                    self.send_write(&node, id, offset, data, sync, writer).await
+                    self.send_write(&node, id, offset, data, sync, writer).await;
                 }
                 Action::Commit => self.send_commit(&node, writer).await,
             }
@@ -242,7 +242,7 @@ impl Vfs {
     fn keep_clean(&self, node: &Node, clean: Vec<Piece>) {
         let mut pages = self.mount().pages.lock();
         for (at, data) in clean {
-            pages.put(node.id.serial, at, data);
+            pages.put(node.id.serial, at, &data);
         }
     }
 
