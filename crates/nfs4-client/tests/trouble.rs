@@ -1,0 +1,181 @@
+//! The client against a mount target that fails on purpose: whatever is in the table, a fixed piece of work comes to its
+//! end with the right result, everything happens once, and the referee has nothing to say.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mock_mount_target::nfs::{Config, Profile};
+use mock_mount_target::{FaultPlan, MockHandle, MockServer};
+use mount_target::{ChannelOptions, Connector};
+use nfs4_client::{
+    Client, ClientOptions, Create, Cred, Errno, Error, LockKind, LockRange, NewNode, OpenAccess, OpenHow, SetAttr,
+    Stability,
+};
+
+/// One round of work with everything in its way; more than this is a hang.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// What the work must survive without noticing, on each operation it applies to.
+const EVERYWHERE: &[&str] = &[
+    "do = 'status'\nstatus = 'NFS4ERR_DELAY'\ntimes = 3",
+    "do = 'cut_before_request'",
+    "do = 'cut_before_reply'",
+    "do = 'cut_inside_reply'",
+    "do = 'cut_after_reply'",
+    "do = 'cut_before_reply'\ntimes = 3",
+    "do = 'drop_reply'",
+    "do = 'duplicate_request'",
+    "do = 'duplicate_reply'",
+    "do = 'record_mark'\nbytes = 4294967295",
+    "do = 'record_mark'\nbytes = 0",
+    "do = 'raw_random_bytes'\nbytes = 100",
+    "do = 'random_bytes'\nbytes = 100",
+    "do = 'drop_sessions'",
+    "do = 'restart'",
+    "do = 'restart'\ncarried_out = true",
+];
+
+/// Operations of the work that are sent once each, or nearly.
+const OPERATIONS: &[&str] =
+    &["OPEN", "WRITE", "COMMIT", "READ", "LOCK", "LOCKU", "RENAME", "REMOVE", "CREATE", "CLOSE", "READDIR"];
+
+/// What SEQUENCE may answer.
+const SESSION: &[&str] = &[
+    "NFS4ERR_DELAY",
+    "NFS4ERR_BADSESSION",
+    "NFS4ERR_DEADSESSION",
+    "NFS4ERR_BADSLOT",
+    "NFS4ERR_BAD_HIGH_SLOT",
+    "NFS4ERR_SEQ_MISORDERED",
+    "NFS4ERR_CONN_NOT_BOUND_TO_SESSION",
+];
+
+/// What READ and WRITE may answer about their stateid, though it is good.
+const STATE: &[&str] = &["NFS4ERR_EXPIRED", "NFS4ERR_BAD_STATEID", "NFS4ERR_STALE_STATEID", "NFS4ERR_ADMIN_REVOKED"];
+
+async fn mock() -> Arc<MockHandle> {
+    Arc::new(MockServer::builder().config(Config::new(Profile::Full)).start().await.unwrap())
+}
+
+async fn client(mock: &Arc<MockHandle>) -> Client {
+    let far = Arc::clone(mock);
+    let dial = Connector::in_memory(move || Ok(far.connect_in_memory()), ChannelOptions::default());
+    // Short, because a reply that is dropped is only missed by its absence.
+    let options = ClientOptions { call_timeout: Duration::from_millis(500), ..ClientOptions::default() };
+    Client::connect(Arc::new(dial), options).await.unwrap()
+}
+
+fn cred() -> Cred {
+    Cred::new(0, 0)
+}
+
+fn create() -> OpenHow {
+    let mode = SetAttr { mode: Some(0o644), ..SetAttr::default() };
+    OpenHow { access: OpenAccess::Both, create: Some(Create::Exclusive(mode)), truncate: false }
+}
+
+/// The work. Every step says what must come out of it.
+async fn work(client: &Client) -> Result<(), Error> {
+    let (cred, root) = (cred(), client.root().0.clone());
+    let mode = SetAttr { mode: Some(0o755), ..SetAttr::default() };
+    let dir = client.create(&cred, &root, b"dir", NewNode::Directory, mode).await?.handle;
+    let file = client.open(&cred, &dir, b"file", create()).await?.file;
+    assert_eq!(client.lock(&file, 1, LockRange::ALL, LockKind::Write).await?, None);
+    // Until what was committed is what was written: a server that restarted says so by its verifier.
+    loop {
+        let data = vec![Bytes::from_static(b"one "), Bytes::from_static(b"two")];
+        let written = client.write(&file, 0, data, Stability::Unstable).await?;
+        let (verifier, _) = client.commit(&cred, file.handle(), 0, 0).await?;
+        if verifier == written.verifier {
+            break;
+        }
+    }
+    client.write(&file, 3, vec![Bytes::from_static(b"-")], Stability::FileSync).await?;
+    let read = client.read(&file, 0, 100).await?;
+    assert_eq!((&read.data[..], read.eof), (&b"one-two"[..], true));
+    client.unlock(&file, 1, LockRange::ALL).await?;
+    client.rename(&cred, &dir, b"file", &dir, b"other").await?;
+    let page = client.readdir(&cred, &dir, 0, [0; 8]).await?;
+    assert_eq!(page.entries.iter().map(|entry| &entry.name[..]).collect::<Vec<_>>(), [b"other"]);
+    client.close(&file).await?;
+    let again = client.open(&cred, &dir, b"other", create()).await.map(drop).map_err(|error| error.errno());
+    assert_eq!(again, Err(Errno::Exist), "a file is made once");
+    let opened = client.open_and_read(&cred, file.handle(), OpenAccess::Read, 100).await?;
+    assert_eq!(opened.attr.size, 7);
+    client.close(&opened.file).await?;
+    client.remove(&cred, &dir, b"other").await?;
+    client.remove(&cred, &root, b"dir").await?;
+    assert_eq!(client.readdir(&cred, &root, 0, [0; 8]).await?.entries.len(), 0);
+    Ok(())
+}
+
+/// Does the work with a fault in its way; returns how often it acted.
+async fn in_trouble(fault: &str) -> u64 {
+    let round = async {
+        let mock = mock().await;
+        let client = client(&mock).await;
+        mock.add_faults(FaultPlan::from_toml(&format!("[[fault]]\n{fault}"), 1).unwrap());
+        work(&client).await.unwrap_or_else(|error| panic!("{fault}\n{error}"));
+        let acted = mock.faults_acted() + mock.wire_faults_acted();
+        mock.clear_wire_faults();
+        client.shutdown().await;
+        assert_eq!(mock.verdict(), Vec::<String>::new(), "the referee's list\n{fault}");
+        mock.check_invariants().unwrap();
+        acted
+    };
+    tokio::time::timeout(LIMIT, round).await.unwrap_or_else(|_| panic!("it hangs\n{fault}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_work_is_done_without_trouble() {
+    in_trouble("on = 'COPY'\ndo = 'cut_before_request'").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_failure_of_the_wire_or_the_server_is_noticed_at_any_operation() {
+    for operation in OPERATIONS {
+        for fault in EVERYWHERE {
+            let acted = in_trouble(&format!("on = '{operation}'\n{fault}")).await;
+            assert!(acted > 0, "{operation} was never hit by\n{fault}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_failure_of_the_session_is_noticed_at_any_request() {
+    for status in SESSION {
+        for nth in [1, 2, 5, 9] {
+            let fault = format!("on = 'SEQUENCE'\ndo = 'status'\nstatus = '{status}'\nnth = {nth}");
+            assert!(in_trouble(&fault).await > 0, "never hit by\n{fault}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stateid_that_is_refused_is_made_good() {
+    for operation in ["READ", "WRITE"] {
+        for status in STATE {
+            let fault = format!("on = '{operation}'\ndo = 'status'\nstatus = '{status}'");
+            assert!(in_trouble(&fault).await > 0, "never hit by\n{fault}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_makes_no_sense_is_an_error_and_leaves_a_client_that_works() {
+    for fault in ["do = 'unknown_arm'", "do = 'random_result'"] {
+        let round = async {
+            let mock = mock().await;
+            let client = client(&mock).await;
+            let root = client.root().0.clone();
+            let plan = format!("[[fault]]\non = 'GETATTR'\n{fault}");
+            mock.add_faults(FaultPlan::from_toml(&plan, 1).unwrap());
+            assert!(client.getattr(&cred(), &root).await.is_err(), "{fault}");
+            client.getattr(&cred(), &root).await.unwrap();
+            client.shutdown().await;
+        };
+        tokio::time::timeout(LIMIT, round).await.unwrap_or_else(|_| panic!("it hangs\n{fault}"));
+    }
+}
