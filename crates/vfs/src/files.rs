@@ -332,6 +332,10 @@ impl Vfs {
     /// One user of an open less; the last one closes it at the server.
     async fn leave(&self, node: &Arc<Node>, open: &Arc<ServerOpen>) {
         let last = node.lock().file().leave(open);
+        if last {
+            // Read-ahead that nobody has waited for still uses the stateid.
+            open.reads.wait_for_room(1, 0, || {}).await;
+        }
         if last && let Err(error) = self.mount().client.close(&open.file()).await {
             tracing::debug!(ino = node.ino(), %error, "CLOSE");
         }

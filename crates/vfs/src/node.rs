@@ -18,6 +18,7 @@ use crate::names::{Edit, Names};
 use crate::read::fetch::Fetch;
 use crate::sync::Locked;
 use crate::write::dirty::Dirty;
+use crate::write::gauge::Gauge;
 
 /// Answers to ACCESS kept for each file, for as many identities.
 const RIGHTS: usize = 8;
@@ -111,6 +112,8 @@ pub(crate) struct ServerOpen {
     pub(crate) access: OpenAccess,
     file: Locked<OpenFile>,
     users: Locked<usize>,
+    /// READs under way, which must be answered before the CLOSE.
+    pub(crate) reads: Gauge,
 }
 
 impl ServerOpen {
@@ -120,6 +123,7 @@ impl ServerOpen {
             access: file.access(),
             file: Locked::new(file),
             users: Locked::new(1),
+            reads: Gauge::default(),
         })
     }
 
