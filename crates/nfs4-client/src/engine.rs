@@ -365,6 +365,8 @@ impl Engine {
             }
         };
         let mut delay = Backoff::for_delay();
+        // Whether the server may have carried it out without our knowing.
+        let mut unanswered = false;
         self.counts.compounds.fetch_add(1, Ordering::Relaxed);
         loop {
             let sent_at = Instant::now();
@@ -377,6 +379,7 @@ impl Engine {
                             self.call_timeout.as_secs()
                         );
                     }
+                    unanswered = true;
                     self.report(Report::ChannelLost(link.generation));
                     link = self.newer_than(link.generation).await?;
                     if !Arc::ptr_eq(&link.session, &session) {
@@ -418,13 +421,13 @@ impl Engine {
                     self.report(Report::ChannelLost(link.generation));
                     link = self.newer_than(link.generation).await?;
                     if !Arc::ptr_eq(&link.session, &session) {
-                        return Ok(Exchange::Anew { sent: false });
+                        return Ok(Exchange::Anew { sent: unanswered });
                     }
                 }
-                Judged::SessionGone => {
+                Judged::SessionGone { executed } => {
                     self.report(Report::SessionLost(link.generation));
                     self.newer_than(link.generation).await?;
-                    return Ok(Exchange::Anew { sent: true });
+                    return Ok(Exchange::Anew { sent: unanswered || executed });
                 }
             }
         }

@@ -107,7 +107,7 @@ impl Asker<'_> {
                     self.session.give_back(used, true);
                     return Err(error.into());
                 }
-                Judged::Uncached | Judged::SessionGone => return Err(Broken::Session),
+                Judged::Uncached | Judged::SessionGone { .. } => return Err(Broken::Session),
             }
         }
     }

@@ -27,8 +27,9 @@ pub(crate) enum Judged {
     Uncached,
     /// The connection does not belong to the session.
     NotBound,
-    /// The session is gone, or we and the server do not agree about the slot.
-    SessionGone,
+    /// The session is gone, or we and the server do not agree about the slot; `executed` says whether the server may
+    /// have carried this out all the same.
+    SessionGone { executed: bool },
 }
 
 pub(crate) fn judge(record: Bytes, session: &Sessionid4, used: SlotUse) -> Judged {
@@ -47,7 +48,7 @@ pub(crate) fn judge(record: Bytes, session: &Sessionid4, used: SlotUse) -> Judge
     match compound.resarray.remove(0) {
         Resop4::Sequence(Ok(ok)) => {
             if ok.sr_sessionid != *session || ok.sr_slotid != used.slot || ok.sr_sequenceid != used.sequence {
-                return Judged::SessionGone;
+                return Judged::SessionGone { executed: true };
             }
             // RFC 8881 §2.10.6.1.3: a repeated request may be told so behind SEQUENCE.
             if compound.resarray.first().and_then(Resop4::error) == Some(Nfs4Error::RetryUncachedRep) {
@@ -70,7 +71,7 @@ pub(crate) fn judge(record: Bytes, session: &Sessionid4, used: SlotUse) -> Judge
             | Nfs4Error::Badslot
             | Nfs4Error::BadHighSlot
             | Nfs4Error::SeqMisordered
-            | Nfs4Error::SeqFalseRetry => Judged::SessionGone,
+            | Nfs4Error::SeqFalseRetry => Judged::SessionGone { executed: false },
             status => Judged::Refused(Error::Nfs { op: "SEQUENCE", status }),
         },
         other => Judged::Garbled(Replies::mismatch("SEQUENCE", &other)),
@@ -331,7 +332,7 @@ mod tests {
             Nfs4Error::SeqFalseRetry,
             Nfs4Error::Badslot,
         ] {
-            assert!(matches!(judged(status), Judged::SessionGone));
+            assert!(matches!(judged(status), Judged::SessionGone { executed: false }));
         }
         assert!(matches!(judged(Nfs4Error::ReqTooBig), Judged::Refused(_)));
     }

@@ -154,6 +154,28 @@ async fn no_failure_of_the_session_is_noticed_at_any_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_a_lost_session_never_took_is_not_excused() {
+    let round = async {
+        let mock = mock().await;
+        let client = client(&mock).await;
+        let (cred, root) = (cred(), client.root().0.clone());
+        let make = || client.create(&cred, &root, b"dir", NewNode::Directory, SetAttr::default());
+        make().await.unwrap();
+        for fault in ["status = 'NFS4ERR_BADSESSION'", "status = 'NFS4ERR_CONN_NOT_BOUND_TO_SESSION'"] {
+            let plan = format!("[[fault]]\non = 'SEQUENCE'\ndo = 'status'\n{fault}");
+            mock.add_faults(FaultPlan::from_toml(&plan, 1).unwrap());
+            assert_eq!(make().await.unwrap_err().errno(), Errno::Exist, "{fault}");
+            mock.add_faults(FaultPlan::from_toml(&plan, 1).unwrap());
+            let removed = client.remove(&cred, &root, b"missing").await;
+            assert_eq!(removed.unwrap_err().errno(), Errno::NoEnt, "{fault}");
+        }
+        client.shutdown().await;
+        assert_eq!(mock.verdict(), Vec::<String>::new());
+    };
+    tokio::time::timeout(LIMIT, round).await.expect("it hangs");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stateid_that_is_refused_is_made_good() {
     for operation in ["READ", "WRITE"] {
         for status in STATE {
