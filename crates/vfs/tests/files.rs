@@ -236,7 +236,11 @@ async fn a_file_that_is_replaced_while_open_keeps_its_content() {
         let old = stage.file("target", b"old").await;
         stage.file("source", b"new").await;
         let opened = stage.open(old, reading()).await;
-        stage.vfs.rename(&stage.cred, stage.dir, b"source", stage.dir, b"target", Default::default()).await.unwrap();
+        stage
+            .vfs
+            .rename(&stage.cred, stage.dir, b"source", stage.dir, b"target", vfs::RenameFlags::default())
+            .await
+            .unwrap();
         assert_eq!(stage.read(old, opened.fh, 0, 10).await, b"old");
         let new = stage.find("target").await.unwrap().attr.ino;
         assert_ne!(new, old);

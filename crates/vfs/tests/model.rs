@@ -239,7 +239,6 @@ impl World<'_> {
                     _ => self.mock.drop_sessions(),
                 }
                 self.doubt = true;
-                return;
             }
         }
     }
