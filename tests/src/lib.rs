@@ -8,6 +8,7 @@
 mod command;
 mod mount;
 mod watch;
+pub mod work;
 
 pub use command::{Done, Running, run};
 pub use mount::{ANSWER, Lab, Mounted};
