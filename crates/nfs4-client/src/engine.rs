@@ -328,7 +328,7 @@ impl Engine {
             match verdict(&ops, &results) {
                 Verdict::StateGone if state_losses < 4 => {
                     state_losses += 1;
-                    self.report(Report::StateLost(link.generation));
+                    self.report(Report::StateLost(link.generation)).await;
                     self.newer_than(link.generation).await?;
                     continue;
                 }
@@ -380,7 +380,7 @@ impl Engine {
                         );
                     }
                     unanswered = true;
-                    self.report(Report::ChannelLost(link.generation));
+                    self.report(Report::ChannelLost(link.generation)).await;
                     link = self.newer_than(link.generation).await?;
                     if !Arc::ptr_eq(&link.session, &session) {
                         return Ok(Exchange::Anew { sent: true });
@@ -396,7 +396,7 @@ impl Engine {
                     session.give_back(used, true);
                     session.set_target(target);
                     if flags != 0 {
-                        self.report(Report::Flags(link.generation, flags));
+                        self.report_flags(link.generation, flags);
                     }
                     return Ok(Exchange::Results(results));
                 }
@@ -418,14 +418,14 @@ impl Engine {
                     return Ok(Exchange::Anew { sent: true });
                 }
                 Judged::NotBound => {
-                    self.report(Report::ChannelLost(link.generation));
+                    self.report(Report::ChannelLost(link.generation)).await;
                     link = self.newer_than(link.generation).await?;
                     if !Arc::ptr_eq(&link.session, &session) {
                         return Ok(Exchange::Anew { sent: unanswered });
                     }
                 }
                 Judged::SessionGone { executed } => {
-                    self.report(Report::SessionLost(link.generation));
+                    self.report(Report::SessionLost(link.generation)).await;
                     self.newer_than(link.generation).await?;
                     return Ok(Exchange::Anew { sent: unanswered || executed });
                 }
@@ -433,9 +433,15 @@ impl Engine {
         }
     }
 
-    fn report(&self, report: Report) {
-        // A full queue holds reports enough to make the keeper act; the waiting call loses nothing.
-        let _ = self.reports.try_send(report);
+    /// Tells the keeper what the caller goes on to wait for, so this must arrive.
+    async fn report(&self, report: Report) {
+        // The keeper is gone only when the client is closed, which the caller sees next.
+        let _ = self.reports.send(report).await;
+    }
+
+    /// Tells the keeper of SEQUENCE's flags. The next reply has them again, so a full queue loses nothing.
+    fn report_flags(&self, generation: u64, flags: u32) {
+        let _ = self.reports.try_send(Report::Flags(generation, flags));
     }
 
     /// The link to use now.
@@ -460,5 +466,37 @@ impl Engine {
             Phase::Ready(link) => Ok(Arc::clone(link)),
             Phase::Closed => Err(Error::Closed),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    #[tokio::test]
+    async fn a_loss_is_told_even_when_the_queue_is_full_of_flags() {
+        let (_phase, phases) = watch::channel(Phase::Closed);
+        let (reports, mut told) = mpsc::channel(1);
+        let limits = Limits {
+            max_read: 1,
+            max_write: 1,
+            max_file_size: 1,
+            max_name: 1,
+            slots: 1,
+            lease: 90,
+            hard_links: true,
+            symlinks: true,
+            xattrs: true,
+        };
+        let engine = Arc::new(Engine::new(phases, reports, limits, &ClientOptions::default()));
+        engine.report_flags(1, 1);
+        engine.report_flags(1, 1);
+        let telling = Arc::clone(&engine);
+        let task = tokio::spawn(async move { telling.report(Report::StateLost(1)).await });
+        tokio::task::yield_now().await;
+        assert!(matches!(told.recv().await, Some(Report::Flags(1, 1))));
+        assert!(matches!(told.recv().await, Some(Report::StateLost(1))));
+        task.await.unwrap();
     }
 }

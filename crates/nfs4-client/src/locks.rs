@@ -129,6 +129,12 @@ struct Held {
     lost: bool,
 }
 
+/// An owner as it stands on the wire; the same number in two opens is two owners.
+fn lock_owner(file: &OpenFile, owner: u64) -> StateOwner4 {
+    let owner: Bytes = format!("lock:{}:{owner:x}", file.owner_id()).into();
+    StateOwner4 { clientid: 0, owner: owner.into() }
+}
+
 impl Owner {
     fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
@@ -157,11 +163,6 @@ impl Owner {
         held.ranges = Ranges::default();
     }
 
-    fn on_the_wire(&self, file: &OpenFile) -> StateOwner4 {
-        let owner: Bytes = format!("lock:{}:{:x}", file.owner_id(), self.id).into();
-        StateOwner4 { clientid: 0, owner: owner.into() }
-    }
-
     /// LOCK as it has to be sent now.
     pub(crate) fn lock_op(&self, file: &OpenFile, range: LockRange, kind: LockKind, reclaim: bool) -> Result<Argop4> {
         let locker = match self.stateid() {
@@ -170,7 +171,7 @@ impl Owner {
                 open_seqid: 0,
                 open_stateid: file.stateid()?,
                 lock_seqid: 0,
-                lock_owner: self.on_the_wire(file),
+                lock_owner: lock_owner(file, self.id),
             }),
         };
         Ok(Argop4::Lock(Lock4args {
@@ -288,7 +289,7 @@ impl Client {
         range: LockRange,
         kind: LockKind,
     ) -> Result<Option<Conflict>> {
-        let owner = file.locks().owner(owner).on_the_wire(file);
+        let owner = lock_owner(file, owner);
         let state = file.clone();
         let mut replies = self
             .call(file.cred(), move || {
