@@ -1,6 +1,7 @@
 //! Chores of this repository: `cargo xtask VERB`. One file for each verb; what a verb needs and may lack on a machine,
 //! it says before it starts.
 
+mod faults;
 mod real_server;
 
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Faults(faults::FaultsArgs),
     RealServer(real_server::RealServerArgs),
     /// Restart the nfs-ganesha that was started in a directory (tests of recovery call this).
     #[command(hide = true)]
@@ -30,6 +32,7 @@ enum Verb {
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().verb {
+        Verb::Faults(args) => args.run(),
         Verb::RealServer(args) => args.run(),
         Verb::RestartGanesha { dir } => xtask::ganesha::restart(&dir),
     };
