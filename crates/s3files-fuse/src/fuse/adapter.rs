@@ -378,19 +378,21 @@ impl Filesystem for Adapter {
         });
     }
 
-    fn statfs(&self, _request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
-        let stat = self.work.vfs.statfs();
-        let blocks = |bytes: u64| bytes / u64::from(STATFS_BLOCK);
-        reply.statfs(
-            blocks(stat.total_bytes),
-            blocks(stat.free_bytes),
-            blocks(stat.available_bytes),
-            stat.total_files,
-            stat.free_files,
-            STATFS_BLOCK,
-            stat.max_name,
-            STATFS_BLOCK,
-        );
+    fn statfs(&self, request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+        self.start(request, move |vfs, _| async move {
+            let stat = vfs.statfs();
+            let blocks = |bytes: u64| bytes / u64::from(STATFS_BLOCK);
+            reply.statfs(
+                blocks(stat.total_bytes),
+                blocks(stat.free_bytes),
+                blocks(stat.available_bytes),
+                stat.total_files,
+                stat.free_files,
+                STATFS_BLOCK,
+                stat.max_name,
+                STATFS_BLOCK,
+            );
+        });
     }
 
     fn access(&self, request: &Request, ino: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
