@@ -147,14 +147,14 @@ impl ConformanceArgs {
     /// Builds the product and the mock, and says where they are. With `--workspace` everything is built as for
     /// `cargo test --workspace`, so nothing is built twice.
     fn build(&self) -> anyhow::Result<PathBuf> {
+        let me = std::env::current_exe()?;
+        let target = me.parent().and_then(Path::parent).context("this program has no place in a target directory")?;
         let mut build = cargo();
-        build.args(["build", "--workspace", "--bins", "--quiet"]);
+        build.args(["build", "--workspace", "--bins", "--quiet", "--target-dir"]).arg(target);
         if self.release {
             build.arg("--release");
         }
         succeed(&mut build)?;
-        let me = std::env::current_exe()?;
-        let target = me.parent().and_then(Path::parent).context("this program has no place in a target directory")?;
         Ok(target.join(if self.release { "release" } else { "debug" }))
     }
 }
