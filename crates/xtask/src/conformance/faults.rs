@@ -2,8 +2,7 @@
 //! replies that get lost or come twice, NFS4ERR_DELAY, short READs and WRITEs, forgotten sessions, restarts with stable
 //! storage, and lost data that was never committed.
 //!
-//! The plan comes from a seed, so a run can be had again. It gets sparser with time: a short run sees many failures, and
-//! a long one does not see them all in its first second.
+//! The plan comes from a seed, so a run can be had again. Its failures lie as far apart as the run is long.
 
 use std::fmt::Write as _;
 
@@ -30,28 +29,46 @@ const SERVER: &[&str] = &[
     "on = 'COMMIT'\ndo = 'new_write_verifier'",
     "on = 'WRITE'\ndo = 'short'\nbytes = 1000",
     "on = 'READ'\ndo = 'short'\nbytes = 1000",
-    "on = 'SEQUENCE'\ndo = 'drop_reply'",
 ];
 
-/// Rules on the wire.
-const WIRE_RULES: u64 = 120;
-/// Rules for the server, each kind several times.
-const SERVER_RULES: u64 = 30;
+/// Every so many rules one is for the whole server.
+const SERVER_EVERY: u64 = 5;
+/// When a reply gets lost. The client waits for a minute before it takes a connection for dead, so these are few, and a
+/// short run does not come so far.
+const LOST_REPLIES: [u64; 2] = [30_000, 90_000];
+
+/// How many failures there are, and how many events lie between two of them on average.
+#[derive(Debug, Clone, Copy)]
+pub struct Density {
+    /// How many failures.
+    pub rules: u64,
+    /// How far apart.
+    pub spacing: u64,
+}
+
+impl Density {
+    /// For some thousand requests.
+    pub const SHORT: Self = Self { rules: 150, spacing: 20 };
+    /// For some hundred thousand.
+    pub const LONG: Self = Self { rules: 1500, spacing: 150 };
+}
 
 /// The plan of a seed, in the mock's TOML.
-pub fn plan(seed: u64) -> String {
+pub fn plan(seed: u64, density: Density) -> String {
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let mut text = format!("seed = {seed}\n");
-    for index in 0..WIRE_RULES {
-        let (on, action) = (random.pick(OPERATIONS), random.pick(WIRE));
-        let nth = random.place(index);
+    for index in 0..density.rules {
+        let rule = if index % SERVER_EVERY == 0 {
+            random.pick(SERVER).to_owned()
+        } else {
+            format!("on = '{}'\n{}", random.pick(OPERATIONS), random.pick(WIRE))
+        };
+        let nth = 1 + index * density.spacing + random.next() % (2 * density.spacing);
         // Writing into a string cannot fail.
-        let _ = write!(text, "\n[[fault]]\non = '{on}'\nnth = {nth}\n{action}\n");
-    }
-    for index in 0..SERVER_RULES {
-        let rule = SERVER[index as usize % SERVER.len()];
-        let nth = random.place(index * 4);
         let _ = write!(text, "\n[[fault]]\n{rule}\nnth = {nth}\n");
+    }
+    for nth in LOST_REPLIES {
+        let _ = write!(text, "\n[[fault]]\non = 'any'\ndo = 'drop_reply'\nnth = {nth}\n");
     }
     text
 }
@@ -70,11 +87,6 @@ impl Random {
     fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
         from[(self.next() % from.len() as u64) as usize]
     }
-
-    /// The how many-th event the rule of this index waits for: on average the square of the index.
-    fn place(&mut self, index: u64) -> u64 {
-        1 + index * index / 2 + self.next() % (index * index + 20)
-    }
 }
 
 #[cfg(test)]
@@ -83,8 +95,9 @@ mod tests {
 
     #[test]
     fn a_seed_always_gives_the_same_plan_and_another_seed_another() {
+        let plan = |seed| plan(seed, Density::SHORT);
         assert_eq!(plan(1), plan(1));
         assert_ne!(plan(1), plan(2));
-        assert_eq!(plan(1).matches("[[fault]]").count() as u64, WIRE_RULES + SERVER_RULES);
+        assert_eq!(plan(1).matches("[[fault]]").count(), 152);
     }
 }

@@ -25,6 +25,7 @@ use clap::{Args, ValueEnum};
 
 use self::bench::Bench;
 use self::check::{Check, Expected, Verdict};
+use self::faults::Density;
 use self::mounted::Mounted;
 use self::program::Tools;
 use self::report::Row;
@@ -207,7 +208,8 @@ impl Workshop {
     /// What the suite found, and what server and unmounting said beyond that.
     fn checks(&self, suite: &Suite, kind: Kind, log: &Path) -> anyhow::Result<(Vec<Check>, Vec<String>)> {
         let lab = tempfile::Builder::new().prefix("s3files-conformance-").tempdir()?;
-        let faults = suite.with_faults.then(|| faults::plan(1));
+        let density = if self.bounded { Density::SHORT } else { Density::LONG };
+        let faults = suite.with_faults.then(|| faults::plan(1, density));
         let server = Serving::start(&self.programs, lab.path(), kind, faults.as_deref())?;
         let limit = if self.bounded { suite.bounded_limit } else { suite.limit };
         let mounted = Mounted::mount(&self.programs, lab.path(), &server)?;

@@ -89,7 +89,7 @@ impl Tools {
         let text = String::from_utf8_lossy(&text);
         let number = |word: &&str| word.contains('.') && word.chars().any(|c| c.is_ascii_digit());
         let word = text.split_whitespace().find(number).unwrap_or_default();
-        word.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned()
+        word.trim_start_matches(|c: char| !c.is_ascii_digit()).trim_end_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned()
     }
 
     /// The version of a Debian package, for programs that do not tell theirs.

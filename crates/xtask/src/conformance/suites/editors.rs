@@ -42,7 +42,8 @@ fn vim(bench: &Bench<'_>, name: &str, settings: &str) -> anyhow::Result<()> {
     fs::set_permissions(&file, fs::Permissions::from_mode(0o640))?;
     for round in 0..3 {
         let mut command = bench.tools.command("vim.tiny");
-        command.args(["-u", "NONE", "-N", "-es", "-c", settings, "-c", "set swapfile fsync"]);
+        // Vim makes no backups of what lies below /tmp unless told to.
+        command.args(["-u", "NONE", "-N", "-es", "-c", "set backupskip= swapfile fsync", "-c", settings]);
         command.args(["-c", &format!("%s/second.*/second {round}/"), "-c", "wq"]).arg(&file);
         bench.ok(command.env("HOME", &bench.outside))?;
         let text = fs::read_to_string(&file)?;

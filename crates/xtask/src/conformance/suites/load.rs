@@ -53,6 +53,8 @@ pub const BONNIE: Suite = Suite {
         let mut command = bench.tools.command("bonnie++");
         let (data, memory, files) = bench.scale(("16", "8", "1"), ("512", "256", "8"));
         command.arg("-d").arg(&bench.folder).args(["-s", data, "-r", memory, "-n", files, "-u", "root", "-q", "-m", "it"]);
+        // Byte by byte is a call of the kernel each: not in a short run.
+        command.args(bench.scale(&["-f"][..], &["-f", "1"][..]));
         Ok(vec![Check::of("data-and-files", went_well(bench, &mut command, "it,", &["rror", "an't"]))])
     },
 };
@@ -66,7 +68,9 @@ fn went_well(
 ) -> anyhow::Result<()> {
     let text = bench.ok(command)?;
     ensure!(text.contains(end), "it did not come to its end: {}", last_lines(&text));
-    let line = text.lines().find(|line| trouble.iter().any(|word| line.contains(word)));
+    // dbench's clients start without a barrier where the machine has no semaphore for it.
+    let mut lines = text.lines().filter(|line| !line.contains("barrier semaphore"));
+    let line = lines.find(|line| trouble.iter().any(|word| line.contains(word)));
     ensure!(line.is_none(), "it says: {}", line.unwrap_or_default());
     Ok(())
 }

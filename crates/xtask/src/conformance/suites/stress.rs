@@ -48,7 +48,6 @@ fn one(bench: &Bench<'_>, stressor: &str) -> anyhow::Result<Check> {
         "hdd" => drop(command.args(["--hdd-bytes", "16m"])),
         "iomix" => drop(command.args(["--iomix-bytes", "16m"])),
         "fallocate" => drop(command.args(["--fallocate-bytes", "16m"])),
-        "copy-file" => drop(command.args(["--copy-file-bytes", "16m"])),
         "sync-file" => drop(command.args(["--sync-file-bytes", "16m"])),
         _ => {}
     }
