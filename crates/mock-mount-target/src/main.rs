@@ -148,7 +148,11 @@ impl Serve {
         interrupted().await?;
         let mut mistakes = if judge { mock.verdict() } else { Vec::new() };
         mistakes.extend(judge.then(|| mock.check_invariants().err()).flatten());
+        let failures = mock.faults_acted();
         mock.stop().await;
+        if judge {
+            println!("failures on purpose: {failures}");
+        }
         for mistake in &mistakes {
             println!("mistake: {mistake}");
         }

@@ -88,13 +88,12 @@ impl<'a> Bench<'a> {
 
     /// A remark in the log.
     pub fn note(&self, text: &str) -> anyhow::Result<()> {
-        writeln!(self.open_log()?, "{text}")?;
-        Ok(())
+        super::note(&self.log, text)
     }
 
     /// Runs a program to its end.
     pub fn run(&self, command: &mut Command) -> anyhow::Result<Done> {
-        let running = self.start(command, &self.log.clone(), Stdio::null())?;
+        let running = start(command, &self.log.clone(), Stdio::null())?;
         self.wait(running)
     }
 
@@ -107,18 +106,7 @@ impl<'a> Bench<'a> {
 
     /// Starts a program that reads `input` and writes into a file of its own; wait for it with [`Self::wait`].
     pub fn beside(&self, command: &mut Command, name: &str, input: &Path) -> anyhow::Result<Running> {
-        self.start(command, &self.outside.join(format!("{name}.output")), File::open(input)?.into())
-    }
-
-    fn start(&self, command: &mut Command, output: &Path, input: Stdio) -> anyhow::Result<Running> {
-        let mut file = File::options().create(true).append(true).open(output)?;
-        writeln!(file, "\n$ {command:?}")?;
-        let from = file.seek(SeekFrom::End(0))?;
-        let what = name_of(command);
-        // A group of its own, so that all of it can be ended.
-        let child = command.stdin(input).stdout(file.try_clone()?).stderr(file).process_group(0).spawn();
-        let child = child.with_context(|| format!("starting {command:?}"))?;
-        Ok(Running { child, what, from, output: output.to_owned() })
+        start(command, &self.outside.join(format!("{name}.output")), File::open(input)?.into())
     }
 
     /// Waits for a program; when the suite's time is over, it is ended.
@@ -156,10 +144,17 @@ impl<'a> Bench<'a> {
         let _ = kill(self.daemon, Signal::SIGKILL);
         let _ = child.wait();
     }
+}
 
-    fn open_log(&self) -> anyhow::Result<File> {
-        Ok(File::options().append(true).open(&self.log)?)
-    }
+fn start(command: &mut Command, output: &Path, input: Stdio) -> anyhow::Result<Running> {
+    let mut file = File::options().create(true).append(true).open(output)?;
+    writeln!(file, "\n$ {command:?}")?;
+    let from = file.seek(SeekFrom::End(0))?;
+    let what = name_of(command);
+    // A group of its own, so that all of it can be ended.
+    let child = command.stdin(input).stdout(file.try_clone()?).stderr(file).process_group(0).spawn();
+    let child = child.with_context(|| format!("starting {command:?}"))?;
+    Ok(Running { child, what, from, output: output.to_owned() })
 }
 
 fn name_of(command: &Command) -> String {

@@ -59,6 +59,9 @@ pub struct ConformanceArgs {
     list: bool,
 }
 
+/// With fewer failures on purpose a suite under failures has shown nothing.
+const FEW: u64 = 40;
+
 /// What can be asked for with `--server`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Chosen {
@@ -116,7 +119,8 @@ impl ConformanceArgs {
         }
         println!("\n{}", report::table(&rows));
         if self.write_table {
-            report::write(&workshop.root.join("docs/CONFORMANCE.md"), &rows)?;
+            let order: Vec<_> = SUITES.iter().map(|suite| suite.name).collect();
+            report::write(&workshop.root.join("docs/CONFORMANCE.md"), &rows, &order)?;
         }
         if !wrong.is_empty() {
             bail!("{} did not go as expected:\n  {}", wrong.len(), wrong.join("\n  "));
@@ -158,6 +162,12 @@ impl ConformanceArgs {
         succeed(&mut build)?;
         Ok(target.join(if self.release { "release" } else { "debug" }))
     }
+}
+
+/// Adds a remark to a log.
+fn note(log: &Path, text: &str) -> anyhow::Result<()> {
+    let mut file = fs::File::options().append(true).open(log)?;
+    Ok(std::io::Write::write_all(&mut file, format!("\n{text}\n").as_bytes())?)
 }
 
 fn repository() -> anyhow::Result<PathBuf> {
@@ -217,6 +227,7 @@ impl Workshop {
         let found = (suite.run)(&bench);
         drop(bench);
         let mut further = Vec::new();
+        let product_log = format!("the product's log:\n{}", mounted.log());
         further.extend(mounted.umount(Duration::from_secs(120)).err().map(|error| format!("unmounting: {error:#}")));
         let checks = match found {
             Ok(checks) => checks,
@@ -225,7 +236,15 @@ impl Workshop {
                 Vec::new()
             }
         };
-        further.extend(server.stop()?);
+        let ending = server.stop()?;
+        further.extend(ending.mistakes);
+        if suite.with_faults {
+            note(log, &format!("the mock failed {} times", ending.failures))?;
+            if ending.failures < FEW {
+                further.push(format!("the mock failed only {} times", ending.failures));
+            }
+        }
+        note(log, &product_log)?;
         Ok((checks, further))
     }
 }

@@ -117,10 +117,13 @@ fn wait(child: &mut Child, deadline: Instant) -> anyhow::Result<ExitStatus> {
 
 /// Whether something is mounted on `folder`, without touching it.
 fn is_mounted(folder: &Path) -> bool {
-    let folder = folder.parent().and_then(|parent| parent.canonicalize().ok()).map_or_else(
-        || folder.to_owned(),
-        |parent| parent.join(folder.file_name().unwrap_or_default()),
-    );
+    let folder = folder
+        .parent()
+        .and_then(|parent| parent.canonicalize().ok())
+        .map_or_else(|| folder.to_owned(), |parent| parent.join(folder.file_name().unwrap_or_default()));
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    table.lines().filter_map(|line| line.split(' ').nth(4)).any(|mount| Path::new(&mount.replace("\\040", " ")) == folder)
+    table
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .any(|mount| Path::new(&mount.replace("\\040", " ")) == folder)
 }

@@ -89,11 +89,13 @@ impl Tools {
         let text = String::from_utf8_lossy(&text);
         let number = |word: &&str| word.contains('.') && word.chars().any(|c| c.is_ascii_digit());
         let word = text.split_whitespace().find(number).unwrap_or_default();
-        word.trim_start_matches(|c: char| !c.is_ascii_digit()).trim_end_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned()
+        word.trim_start_matches(|c: char| !c.is_ascii_digit())
+            .trim_end_matches(|c: char| !c.is_ascii_alphanumeric())
+            .to_owned()
     }
 
     /// The version of a Debian package, for programs that do not tell theirs.
-    pub fn package_version(&self, package: &str) -> String {
+    pub fn package_version(package: &str) -> String {
         let output = Command::new("dpkg-query").args(["-W", "-f", "${Version}", package]).output();
         output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
     }
@@ -105,7 +107,8 @@ fn installed(root: &Path, name: &str, version: &str) -> anyhow::Result<PathBuf> 
     let ours = tools.join("bin").join(name);
     let is_right = |path: &PathBuf| {
         let output = Command::new(path).arg("--version").output();
-        output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).split_whitespace().any(|word| word == version))
+        output
+            .is_ok_and(|output| String::from_utf8_lossy(&output.stdout).split_whitespace().any(|word| word == version))
     };
     if let Some(path) = find(name).into_iter().chain([ours.clone()]).find(is_right) {
         return Ok(path);

@@ -1,6 +1,5 @@
 //! The table of what passed where, for the terminal and for docs/CONFORMANCE.md.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -31,37 +30,54 @@ pub struct Row {
     pub bounded: bool,
 }
 
+const HEAD: &str = "| suite | version | server | passed | failed | expected failures | skipped | date | command |\n\
+                    | --- | --- | --- | ---: | ---: | ---: | ---: | --- | --- |\n";
+
 /// The rows as Markdown.
 pub fn table(rows: &[Row]) -> String {
     let date = today();
-    let mut text = String::from(
-        "| suite | version | server | passed | failed | expected failures | skipped | date | command |\n\
-         | --- | --- | --- | ---: | ---: | ---: | ---: | --- | --- |\n",
-    );
-    for row in rows {
-        let bounded = if row.bounded { " --bounded" } else { "" };
-        let command = format!("cargo xtask conformance --suite {} --server {}{bounded}", row.suite, row.server);
-        // Writing into a string cannot fail.
-        let _ = writeln!(
-            text,
-            "| {} | {} | {} | {} | {} | {} | {} | {date} | `{command}` |",
-            row.suite, row.version, row.server, row.passed, row.failed, row.expected, row.skipped
-        );
-    }
-    text
+    HEAD.to_owned() + &rows.iter().map(|row| row.line(&date)).collect::<String>()
 }
 
-/// Puts the table between the markers of a page.
-pub fn write(page: &Path, rows: &[Row]) -> anyhow::Result<()> {
+impl Row {
+    fn line(&self, date: &str) -> String {
+        let bounded = if self.bounded { " --bounded" } else { "" };
+        let command = format!("cargo xtask conformance --suite {} --server {}{bounded}", self.suite, self.server);
+        let Self { suite, version, server, passed, failed, expected, skipped, .. } = self;
+        format!(
+            "| {suite} | {version} | {server} | {passed} | {failed} | {expected} | {skipped} | {date} | `{command}` |\n"
+        )
+    }
+}
+
+/// Puts the rows into the table of a page, each in the place of the one for the same suite and server.
+pub fn write(page: &Path, rows: &[Row], order: &[&str]) -> anyhow::Result<()> {
     let text = fs::read_to_string(page).with_context(|| format!("reading {}", page.display()))?;
-    let text = between_markers(&text, &table(rows)).with_context(|| page.display().to_string())?;
+    let date = today();
+    let new: Vec<String> = rows.iter().map(|row| row.line(&date)).collect();
+    let text = replaced(&text, &new, order).with_context(|| page.display().to_string())?;
     fs::write(page, text).with_context(|| format!("writing {}", page.display()))
 }
 
-fn between_markers(text: &str, table: &str) -> anyhow::Result<String> {
-    let (before, rest) = text.split_once(BEGIN).context("there is no marker for the beginning of the table")?;
-    let (_, after) = rest.split_once(END).context("there is no marker for the end of the table")?;
-    Ok(format!("{before}{BEGIN}\n{table}{END}{after}"))
+fn replaced(page: &str, new: &[String], order: &[&str]) -> anyhow::Result<String> {
+    let (before, rest) = page.split_once(BEGIN).context("there is no marker for the beginning of the table")?;
+    let (old, after) = rest.split_once(END).context("there is no marker for the end of the table")?;
+    let old = old.lines().skip_while(|line| !line.starts_with("| ---")).skip(1).filter(|line| line.starts_with('|'));
+    let mut lines: Vec<String> = old.map(|line| format!("{line}\n")).collect();
+    lines.retain(|line| !new.iter().any(|other| key(other) == key(line)));
+    lines.extend_from_slice(new);
+    lines.sort_by_key(|line| {
+        let (suite, server) = key(line);
+        (order.iter().position(|name| *name == suite), server.to_owned())
+    });
+    Ok(format!("{before}{BEGIN}\n{HEAD}{}{END}{after}", lines.concat()))
+}
+
+/// Suite and server of a line.
+fn key(line: &str) -> (&str, &str) {
+    let mut cells = line.split('|').map(str::trim).skip(1);
+    let suite = cells.next().unwrap_or_default();
+    (suite, cells.nth(1).unwrap_or_default())
 }
 
 /// The date in UTC.
@@ -89,18 +105,25 @@ mod tests {
 
     #[test]
     fn days_have_the_dates_of_the_calendar() {
-        let days = [(0, "1970-01-01"), (58, "1970-02-28"), (59, "1970-03-01"), (11_016, "2000-02-29"), (20_778, "2026-11-21")];
+        let days =
+            [(0, "1970-01-01"), (58, "1970-02-28"), (59, "1970-03-01"), (11_016, "2000-02-29"), (20_778, "2026-11-21")];
         for (day, name) in days {
             assert_eq!(date(day), name);
         }
     }
 
     #[test]
-    fn only_what_is_between_the_markers_changes() {
-        let page = format!("# Title\n{BEGIN}\nold\n{END}\nmore\n");
-        let text = between_markers(&page, "new\n").unwrap();
-        assert_eq!(text, format!("# Title\n{BEGIN}\nnew\n{END}\nmore\n"));
-        assert_eq!(between_markers(&text, "new\n").unwrap(), text);
-        assert!(between_markers("# Title\n", "new\n").is_err());
+    fn a_row_takes_the_place_of_the_one_for_the_same_suite_and_server_and_nothing_else_changes() {
+        let order = ["a", "b"];
+        let line = |text: &str| text.to_owned() + "\n";
+        let page = format!("# Title\n{BEGIN}\n{END}\nmore\n");
+        let first = [line("| b | 1 | x | 5 |"), line("| a | 1 | y | 6 |"), line("| a | 1 | x | 7 |")];
+        let text = replaced(&page, &first, &order).unwrap();
+        let sorted = format!("{}{}{}", first[2], first[1], first[0]);
+        assert_eq!(text, format!("# Title\n{BEGIN}\n{HEAD}{sorted}{END}\nmore\n"));
+        let text = replaced(&text, &[line("| a | 2 | y | 8 |")], &order).unwrap();
+        let sorted = format!("{}| a | 2 | y | 8 |\n{}", first[2], first[0]);
+        assert_eq!(text, format!("# Title\n{BEGIN}\n{HEAD}{sorted}{END}\nmore\n"));
+        assert!(replaced("# Title\n", &first, &order).is_err());
     }
 }

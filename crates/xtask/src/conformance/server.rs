@@ -43,6 +43,15 @@ impl Kind {
     }
 }
 
+/// What the mock says at its end.
+#[derive(Debug)]
+pub struct Ending {
+    /// The mistakes that it saw its client make.
+    pub mistakes: Vec<String>,
+    /// How often it failed on purpose.
+    pub failures: u64,
+}
+
 /// A server that serves until this is dropped.
 #[derive(Debug)]
 pub struct Serving {
@@ -109,8 +118,8 @@ impl Serving {
         variables.filter_map(|(name, value)| Some((name.as_str(), value.as_str()?)))
     }
 
-    /// Ends it and gives the mistakes that the mock saw its client make.
-    pub fn stop(mut self) -> anyhow::Result<Vec<String>> {
+    /// Ends it.
+    pub fn stop(mut self) -> anyhow::Result<Ending> {
         kill(Pid::from_raw(self.front.id() as i32), Signal::SIGTERM)?;
         let start = Instant::now();
         let status = loop {
@@ -121,18 +130,25 @@ impl Serving {
             std::thread::sleep(LOOK_EVERY);
         };
         let text = self.messages();
-        let mistakes: Vec<String> =
-            text.lines().filter_map(|line| line.strip_prefix("mistake: ")).map(|what| format!("the referee: {what}")).collect();
+        let mistakes: Vec<String> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("mistake: "))
+            .map(|what| format!("the referee: {what}"))
+            .collect();
         if mistakes.is_empty() && !status.success() {
             bail!("the mock ended with {status}: {text}");
         }
-        Ok(mistakes)
+        let failures = text.lines().find_map(|line| line.strip_prefix("failures on purpose: "));
+        let failures =
+            failures.and_then(|number| number.parse().ok()).context("the mock does not say how often it failed")?;
+        Ok(Ending { mistakes, failures })
     }
 
     /// What it printed, without the credentials.
     fn messages(&self) -> String {
         let text = fs::read_to_string(&self.messages).unwrap_or_default();
-        text.lines().filter(|line| !line.starts_with("export ")).map(|line| format!("{line}\n")).collect()
+        let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("export ")).collect();
+        lines.join("\n")
     }
 }
 

@@ -30,12 +30,7 @@ pub const RSYNC: Suite = Suite {
 pub const ARCHIVES: Suite = Suite {
     name: "tar-zip",
     about: "tar, zip and unzip of a tree, compared file by file",
-    needs: &[
-        Program::package("tar", "tar"),
-        Program::package("zip", "zip"),
-        Program::package("unzip", "unzip"),
-        DIFF,
-    ],
+    needs: &[Program::package("tar", "tar"), Program::package("zip", "zip"), Program::package("unzip", "unzip"), DIFF],
     with_faults: false,
     limit: minutes(10),
     bounded_limit: minutes(1),
@@ -49,7 +44,11 @@ fn rsync(bench: &Bench<'_>) -> anyhow::Result<Vec<Check>> {
     tree::make(&source, bench.scale(15, 400), hard_links)?;
     let attributes = can_set_attributes(bench)?;
     if attributes {
-        bench.ok(bench.tools.command("setfattr").args(["-n", "user.suite", "-v", "kept"]).arg(source.join("folder 1")))?;
+        bench.ok(bench
+            .tools
+            .command("setfattr")
+            .args(["-n", "user.suite", "-v", "kept"])
+            .arg(source.join("folder 1")))?;
         let file = source.join("folder 1/file-1.bin");
         bench.ok(bench.tools.command("setfattr").args(["-n", "user.suite", "-v", "kept too"]).arg(file))?;
     }
@@ -61,27 +60,36 @@ fn rsync(bench: &Bench<'_>) -> anyhow::Result<Vec<Check>> {
     };
     let mut checks = Checks::default();
     checks.add("first", transfer().and_then(|_| same(bench, &source, &copy)));
-    checks.add("second-transfers-nothing", transfer().and_then(|text| {
-        ensure!(text.is_empty(), "it transfers: {text}");
-        Ok(())
-    }));
-    checks.add("--delete", (|| {
-        fs::remove_dir_all(source.join("folder 0"))?;
-        fs::write(source.join("folder 2/file-2.bin"), b"changed")?;
-        let text = transfer()?;
-        ensure!(text.contains("*deleting"), "it deletes nothing: {text}");
-        ensure!(!copy.join("folder 0").exists(), "the removed folder is still there");
-        same(bench, &source, &copy)
-    })());
-    checks.add("back", (|| {
-        let back = bench.outside.join("back");
-        bench.ok(bench.tools.command("rsync").args(["-aHAX"]).arg(copy.join("")).arg(&back))?;
-        let mut compare = bench.tools.command("rsync");
-        compare.args(["-aHAX", "--delete", "--checksum", "--dry-run", "--itemize-changes"]);
-        let text = bench.ok(compare.arg(source.join("")).arg(&back))?;
-        ensure!(text.trim().is_empty(), "what comes back differs: {text}");
-        Ok(())
-    })());
+    checks.add(
+        "second-transfers-nothing",
+        transfer().and_then(|text| {
+            ensure!(text.is_empty(), "it transfers: {text}");
+            Ok(())
+        }),
+    );
+    checks.add(
+        "--delete",
+        (|| {
+            fs::remove_dir_all(source.join("folder 0"))?;
+            fs::write(source.join("folder 2/file-2.bin"), b"changed")?;
+            let text = transfer()?;
+            ensure!(text.contains("*deleting"), "it deletes nothing: {text}");
+            ensure!(!copy.join("folder 0").exists(), "the removed folder is still there");
+            same(bench, &source, &copy)
+        })(),
+    );
+    checks.add(
+        "back",
+        (|| {
+            let back = bench.outside.join("back");
+            bench.ok(bench.tools.command("rsync").args(["-aHAX"]).arg(copy.join("")).arg(&back))?;
+            let mut compare = bench.tools.command("rsync");
+            compare.args(["-aHAX", "--delete", "--checksum", "--dry-run", "--itemize-changes"]);
+            let text = bench.ok(compare.arg(source.join("")).arg(&back))?;
+            ensure!(text.trim().is_empty(), "what comes back differs: {text}");
+            Ok(())
+        })(),
+    );
     Ok(checks.all())
 }
 
@@ -92,32 +100,50 @@ fn archives(bench: &Bench<'_>) -> anyhow::Result<Vec<Check>> {
     let tar = bench.outside.join("tree.tar");
     bench.ok(bench.tools.command("tar").arg("-C").arg(&source).arg("-cf").arg(&tar).arg("."))?;
     let unpacked = bench.new_folder("unpacked")?;
-    checks.add("tar-extract", (|| {
-        bench.ok(bench.tools.command("tar").arg("-C").arg(&unpacked).arg("-xpf").arg(&tar))?;
-        same(bench, &source, &unpacked)
-    })());
+    checks.add(
+        "tar-extract",
+        (|| {
+            bench.ok(bench.tools.command("tar").arg("-C").arg(&unpacked).arg("-xpf").arg(&tar))?;
+            same(bench, &source, &unpacked)
+        })(),
+    );
     // Modes, owners, times and contents.
-    checks.add("tar-compare", bench.ok(bench.tools.command("tar").arg("-C").arg(&unpacked).arg("-df").arg(&tar)).map(drop));
-    checks.add("tar-create", (|| {
-        let inside = bench.folder.join("again.tar");
-        bench.ok(bench.tools.command("tar").arg("-C").arg(&unpacked).arg("-cf").arg(&inside).arg("."))?;
-        bench.ok(bench.tools.command("tar").arg("-C").arg(&source).arg("-df").arg(&inside)).map(drop)
-    })());
+    checks.add(
+        "tar-compare",
+        bench.ok(bench.tools.command("tar").arg("-C").arg(&unpacked).arg("-df").arg(&tar)).map(drop),
+    );
+    checks.add(
+        "tar-create",
+        (|| {
+            let inside = bench.folder.join("again.tar");
+            bench.ok(bench.tools.command("tar").arg("-C").arg(&unpacked).arg("-cf").arg(&inside).arg("."))?;
+            bench.ok(bench.tools.command("tar").arg("-C").arg(&source).arg("-df").arg(&inside)).map(drop)
+        })(),
+    );
     let zip = bench.folder.join("tree.zip");
-    checks.add("zip", (|| {
-        bench.ok(bench.tools.command("zip").args(["-q", "-r", "-y"]).arg(&zip).arg(".").current_dir(&unpacked))?;
-        bench.ok(bench.tools.command("unzip").args(["-q", "-t"]).arg(&zip)).map(drop)
-    })());
-    checks.add("unzip", (|| {
-        let unzipped = bench.new_folder("unzipped")?;
-        bench.ok(bench.tools.command("unzip").arg("-q").arg(&zip).arg("-d").arg(&unzipped))?;
-        same(bench, &source, &unzipped)
-    })());
-    checks.add("remove", (|| {
-        fs::remove_dir_all(&unpacked)?;
-        ensure!(!unpacked.exists(), "the folder is still there");
-        Ok(())
-    })());
+    checks.add(
+        "zip",
+        (|| {
+            bench.ok(bench.tools.command("zip").args(["-q", "-r", "-y"]).arg(&zip).arg(".").current_dir(&unpacked))?;
+            bench.ok(bench.tools.command("unzip").args(["-q", "-t"]).arg(&zip)).map(drop)
+        })(),
+    );
+    checks.add(
+        "unzip",
+        (|| {
+            let unzipped = bench.new_folder("unzipped")?;
+            bench.ok(bench.tools.command("unzip").arg("-q").arg(&zip).arg("-d").arg(&unzipped))?;
+            same(bench, &source, &unzipped)
+        })(),
+    );
+    checks.add(
+        "remove",
+        (|| {
+            fs::remove_dir_all(&unpacked)?;
+            ensure!(!unpacked.exists(), "the folder is still there");
+            Ok(())
+        })(),
+    );
     Ok(checks.all())
 }
 

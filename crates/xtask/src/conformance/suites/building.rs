@@ -38,7 +38,10 @@ fn run(bench: &Bench<'_>) -> anyhow::Result<Vec<Check>> {
 fn write(small: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(small.join("src"))?;
     // A workspace of its own.
-    fs::write(small.join("Cargo.toml"), "[package]\nname = \"small\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[workspace]\n")?;
+    fs::write(
+        small.join("Cargo.toml"),
+        "[package]\nname = \"small\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[workspace]\n",
+    )?;
     fs::write(small.join("build.rs"), "fn main() {\n    println!(\"cargo::rerun-if-changed=build.rs\");\n}\n")?;
     fs::write(small.join("src/main.rs"), "fn main() {\n    println!(\"{}\", small::answer());\n}\n")?;
     fs::write(small.join("src/lib.rs"), library(42))?;

@@ -27,16 +27,20 @@ pub const SUITE: Suite = Suite {
 
 fn run(bench: &Bench<'_>) -> anyhow::Result<Vec<Check>> {
     let mut checks = Checks::default();
-    checks.add("vim-renames", vim(bench, "renames", "set backup writebackup backupcopy=no"));
-    checks.add("vim-copies", vim(bench, "copies", "set backup writebackup backupcopy=yes"));
-    checks.add("vim-no-backup", vim(bench, "plain", "set nobackup nowritebackup"));
-    checks.add("vscode-renames", by_rename(bench));
-    checks.add("vscode-in-place", in_place(bench));
+    let ways = [
+        ("vim-renames", "set backup writebackup backupcopy=no"),
+        ("vim-copies", "set backup writebackup backupcopy=yes"),
+        ("vim-no-backup", "set nobackup nowritebackup"),
+    ];
+    for (name, settings) in ways {
+        checks.add(name, vim(bench, &bench.new_folder(name)?, settings));
+    }
+    checks.add("vscode-renames", by_rename(&bench.new_folder("vscode-renames")?));
+    checks.add("vscode-in-place", in_place(&bench.new_folder("vscode-in-place")?));
     Ok(checks.all())
 }
 
-fn vim(bench: &Bench<'_>, name: &str, settings: &str) -> anyhow::Result<()> {
-    let folder = bench.new_folder(&format!("vim-{name}"))?;
+fn vim(bench: &Bench<'_>, folder: &Path, settings: &str) -> anyhow::Result<()> {
     let file = folder.join("text.txt");
     fs::write(&file, "first\nsecond\n")?;
     fs::set_permissions(&file, fs::Permissions::from_mode(0o640))?;
@@ -51,7 +55,7 @@ fn vim(bench: &Bench<'_>, name: &str, settings: &str) -> anyhow::Result<()> {
         let mode = fs::metadata(&file)?.mode() & 0o7777;
         ensure!(mode == 0o640, "the mode has become {mode:o}");
     }
-    let mut names: Vec<_> = fs::read_dir(&folder)?.flatten().map(|entry| entry.file_name()).collect();
+    let mut names: Vec<_> = fs::read_dir(folder)?.flatten().map(|entry| entry.file_name()).collect();
     names.sort();
     let backup = settings.contains("set backup");
     ensure!(names == if backup { vec!["text.txt", "text.txt~"] } else { vec!["text.txt"] }, "there are {names:?}");
@@ -63,8 +67,7 @@ fn vim(bench: &Bench<'_>, name: &str, settings: &str) -> anyhow::Result<()> {
 }
 
 /// A temporary file, fsync, the mode of the old one, rename over it; whoever reads the old one keeps it.
-fn by_rename(bench: &Bench<'_>) -> anyhow::Result<()> {
-    let folder = bench.new_folder("vscode-renames")?;
+fn by_rename(folder: &Path) -> anyhow::Result<()> {
     let file = folder.join("settings.json");
     fs::write(&file, "{\"round\": 0}\n")?;
     for round in 1..20 {
@@ -87,8 +90,8 @@ fn by_rename(bench: &Bench<'_>) -> anyhow::Result<()> {
 }
 
 /// Opened for writing, cut to nothing, written anew, while somebody else has it open.
-fn in_place(bench: &Bench<'_>) -> anyhow::Result<()> {
-    let file = bench.new_folder("vscode-in-place")?.join("notes.md");
+fn in_place(folder: &Path) -> anyhow::Result<()> {
+    let file = folder.join("notes.md");
     fs::write(&file, "# 0\n")?;
     let inode = fs::metadata(&file)?.ino();
     for round in 1..20 {

@@ -18,11 +18,8 @@ pub const SUITE: Suite = Suite {
 };
 
 fn run(bench: &Bench<'_>) -> anyhow::Result<Vec<Check>> {
-    let engines: [(&str, &[&str]); 3] = [
-        ("psync", &["--fsync=64"]),
-        ("libaio", &["--direct=1", "--iodepth=16"]),
-        ("mmap", &[]),
-    ];
+    let engines: [(&str, &[&str]); 3] =
+        [("psync", &["--fsync=64"]), ("libaio", &["--direct=1", "--iodepth=16"]), ("mmap", &[])];
     let mut checks = Checks::default();
     for (engine, further) in engines {
         let folder = bench.new_folder(engine)?;

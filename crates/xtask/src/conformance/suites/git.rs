@@ -24,10 +24,11 @@ pub const SUITE: Suite = Suite {
 };
 
 fn run(bench: &Bench<'_>) -> anyhow::Result<Vec<Check>> {
-    let clone = bench.folder.join("clone");
-    let branches: usize = bench.scale(8, 100);
+    let folder = bench.new_folder("git")?;
+    let clone = folder.join("clone");
+    let branches: usize = bench.scale(8, 50);
     let mut checks = Checks::default();
-    let mut source = git(bench, &bench.folder);
+    let mut source = git(bench, &folder);
     source.args(["clone", "--quiet", "--no-local"]).arg(bench.root).arg(&clone);
     checks.add("clone", bench.ok(&mut source).and_then(|_| is_clean(bench, &clone)));
     checks.add("branches", (0..branches).try_for_each(|branch| commit(bench, &clone, branch)));

@@ -5,7 +5,7 @@ use anyhow::ensure;
 use super::{Suite, minutes};
 use crate::conformance::bench::{Bench, last_lines};
 use crate::conformance::check::Check;
-use crate::conformance::program::Program;
+use crate::conformance::program::{Program, Tools};
 
 /// The calls of an office's file server.
 pub const DBENCH: Suite = Suite {
@@ -18,7 +18,7 @@ pub const DBENCH: Suite = Suite {
     version: |tools| tools.version("dbench", "--version"),
     run: |bench| {
         let mut command = bench.tools.command("dbench");
-        command.arg("-D").arg(&bench.folder).args(["-t", bench.scale("2", "60"), "4"]);
+        command.arg("-D").arg(&bench.folder).args(["-t", bench.scale("2", "30"), "4"]);
         Ok(vec![Check::of("4-clients", went_well(bench, &mut command, "Throughput", &["failed", "ERROR"]))])
     },
 };
@@ -31,7 +31,7 @@ pub const FS_MARK: Suite = Suite {
     with_faults: false,
     limit: minutes(5),
     bounded_limit: minutes(1),
-    version: |tools| tools.package_version("fsmark"),
+    version: |_| Tools::package_version("fsmark"),
     run: |bench| {
         let mut command = bench.tools.command("fs_mark");
         command.args(["-s", "10240", "-S", "1", "-t", "4", "-n", bench.scale("50", "1000")]);
@@ -48,11 +48,14 @@ pub const BONNIE: Suite = Suite {
     with_faults: false,
     limit: minutes(15),
     bounded_limit: minutes(1),
-    version: |tools| tools.package_version("bonnie++"),
+    version: |_| Tools::package_version("bonnie++"),
     run: |bench| {
         let mut command = bench.tools.command("bonnie++");
-        let (data, memory, files) = bench.scale(("16", "8", "1"), ("512", "256", "8"));
-        command.arg("-d").arg(&bench.folder).args(["-s", data, "-r", memory, "-n", files, "-u", "root", "-q", "-m", "it"]);
+        let (data, memory, files) = bench.scale(("16", "8", "1"), ("256", "128", "8"));
+        command
+            .arg("-d")
+            .arg(&bench.folder)
+            .args(["-s", data, "-r", memory, "-n", files, "-u", "root", "-q", "-m", "it"]);
         // Byte by byte is a call of the kernel each: not in a short run.
         command.args(bench.scale(&["-f"][..], &["-f", "1"][..]));
         Ok(vec![Check::of("data-and-files", went_well(bench, &mut command, "it,", &["rror", "an't"]))])

@@ -83,11 +83,7 @@ mod tests {
         let why = "assertion `left == right` failed left: EBADF right: ETXTBSY".to_owned();
         assert_eq!(
             outcomes,
-            [
-                ("open::one", Outcome::Passed),
-                ("open::two", Outcome::Failed(why)),
-                ("chflags::three", Outcome::Skipped)
-            ]
+            [("open::one", Outcome::Passed), ("open::two", Outcome::Failed(why)), ("chflags::three", Outcome::Skipped)]
         );
         assert_eq!(total(text), Some(3));
         assert_eq!(total("it died"), None);

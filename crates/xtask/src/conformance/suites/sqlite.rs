@@ -29,19 +29,19 @@ pub const SUITE: Suite = Suite {
 fn run(bench: &Bench<'_>) -> anyhow::Result<Vec<Check>> {
     let mut checks = Checks::default();
     for journal in ["wal", "delete", "truncate", "persist"] {
-        checks.add(journal, torture(bench, journal));
+        let folder = bench.new_folder(journal)?;
+        checks.add(journal, torture(bench, journal, &folder.join("data.db")));
     }
     Ok(checks.all())
 }
 
-fn torture(bench: &Bench<'_>, journal: &str) -> anyhow::Result<()> {
-    let database = bench.new_folder(journal)?.join("data.db");
-    let rounds = bench.scale(25, 500);
-    let mode = ask(bench, &database, &format!("PRAGMA journal_mode={journal};"))?;
+fn torture(bench: &Bench<'_>, journal: &str, database: &Path) -> anyhow::Result<()> {
+    let rounds = bench.scale(25, 250);
+    let mode = ask(bench, database, &format!("PRAGMA journal_mode={journal};"))?;
     ensure!(mode == journal, "the journal is {mode} instead");
     ask(
         bench,
-        &database,
+        database,
         "CREATE TABLE entry (writer INTEGER, round INTEGER, text TEXT, PRIMARY KEY (writer, round));\
          CREATE INDEX by_text ON entry (text); CREATE TABLE total (n INTEGER); INSERT INTO total VALUES (0);",
     )?;
@@ -50,7 +50,7 @@ fn torture(bench: &Bench<'_>, journal: &str) -> anyhow::Result<()> {
         let script = bench.outside.join(format!("{journal}-{writer}.sql"));
         fs::write(&script, work(writer, rounds))?;
         let mut command = bench.tools.command("sqlite3");
-        command.args(["-bail", "-batch", "-cmd", ".timeout 120000"]).arg(&database);
+        command.args(["-bail", "-batch", "-cmd", ".timeout 120000"]).arg(database);
         writers.push(bench.beside(&mut command, &format!("{journal}-{writer}"), &script)?);
     }
     for writer in writers {
@@ -59,13 +59,13 @@ fn torture(bench: &Bench<'_>, journal: &str) -> anyhow::Result<()> {
         let read_badly = done.text.lines().any(|line| line.starts_with("bad"));
         ensure!(!read_badly, "a reader saw half a transaction: {}", last_lines(&done.text));
     }
-    let sound = ask(bench, &database, "PRAGMA integrity_check;")?;
+    let sound = ask(bench, database, "PRAGMA integrity_check;")?;
     ensure!(sound == "ok", "integrity_check: {sound}");
-    let rows = ask(bench, &database, "SELECT count(*) || ' ' || (SELECT n FROM total) FROM entry;")?;
+    let rows = ask(bench, database, "SELECT count(*) || ' ' || (SELECT n FROM total) FROM entry;")?;
     // Every fifth round is taken back by its writer.
     let kept = WRITERS * (rounds - rounds / 5);
     ensure!(rows == format!("{kept} {kept}"), "there are {rows} rows and transactions instead of {kept} each");
-    ask(bench, &database, "VACUUM; PRAGMA integrity_check;").map(drop).context("VACUUM")
+    ask(bench, database, "VACUUM; PRAGMA integrity_check;").map(drop).context("VACUUM")
 }
 
 /// One writer's transactions: a row and the total, sometimes rolled back; now and then all rows are counted.

@@ -10,10 +10,46 @@ use crate::conformance::program::Program;
 /// The class `filesystem` without those that are not about the folder: bind-mount, binderfs and procfs (other file
 /// systems), dup, eventfd and ioprio (no files), fanotify (the kernel's own), io (sync of the whole machine).
 const STRESSORS: &[&str] = &[
-    "access", "chattr", "chdir", "chmod", "chown", "copy-file", "dentry", "dir", "dirdeep", "dirmany", "dnotify",
-    "fallocate", "fcntl", "fiemap", "file-ioctl", "filename", "flock", "fpunch", "fsize", "fstat", "getdent", "handle",
-    "hdd", "inode-flags", "inotify", "iomix", "lease", "link", "locka", "lockf", "lockofd", "mknod", "open", "rename",
-    "symlink", "sync-file", "touch", "utime", "verity", "xattr",
+    "access",
+    "chattr",
+    "chdir",
+    "chmod",
+    "chown",
+    "copy-file",
+    "dentry",
+    "dir",
+    "dirdeep",
+    "dirmany",
+    "dnotify",
+    "fallocate",
+    "fcntl",
+    "fiemap",
+    "file-ioctl",
+    "filename",
+    "flock",
+    "fpunch",
+    "fsize",
+    "fstat",
+    "getdent",
+    "handle",
+    "hdd",
+    "inode-flags",
+    "inotify",
+    "iomix",
+    "lease",
+    "link",
+    "locka",
+    "lockf",
+    "lockofd",
+    "mknod",
+    "open",
+    "rename",
+    "symlink",
+    "sync-file",
+    "touch",
+    "utime",
+    "verity",
+    "xattr",
 ];
 /// stress-ng's exit codes for what a system does not have.
 const NO_RESOURCE: i32 = 3;
@@ -40,7 +76,7 @@ fn one(bench: &Bench<'_>, stressor: &str) -> anyhow::Result<Check> {
     let mut command = bench.tools.command("stress-ng");
     command.arg(format!("--{stressor}")).arg(bench.scale("1", "2"));
     // A short run ends at whatever comes first.
-    command.args(["--timeout", bench.scale("1s", "5s"), "--verify", "--oomable", "--temp-path"]).arg(&folder);
+    command.args(["--timeout", bench.scale("1s", "3s"), "--verify", "--oomable", "--temp-path"]).arg(&folder);
     if bench.bounded {
         command.arg(format!("--{stressor}-ops")).arg("30");
     }
