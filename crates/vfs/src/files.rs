@@ -295,6 +295,7 @@ impl Vfs {
     /// The last descriptor of an open is closed.
     pub async fn release(&self, _cred: &Cred, _ino: u64, fh: Fh) -> Result<()> {
         let (_, handle) = self.mount().files.remove(&fh.0).ok_or(Error::BadHandle)?;
+        handle.node.lock().file().closing += 1;
         let vfs = self.clone();
         let work = async move {
             vfs.release_locks_of(&handle.node, fh).await;
@@ -329,6 +330,7 @@ impl Vfs {
             let mut state = node.lock();
             let file = state.file();
             file.handles = file.handles.saturating_sub(1);
+            file.closing = file.closing.saturating_sub(1);
             if file.handles == 0 { state.hidden.take() } else { None }
         };
         if let Some(hidden) = hidden {
@@ -432,6 +434,7 @@ impl Vfs {
             .into_iter()
             .filter_map(|fh| mount.files.remove(&fh))
             .map(|(fh, handle)| {
+                handle.node.lock().file().closing += 1;
                 let vfs = self.clone();
                 mount.tasks.spawn(async move {
                     vfs.release_locks_of(&handle.node, Fh(fh)).await;

@@ -3,7 +3,7 @@
 //! Everything that changes lies behind one lock, held for moments and never across an `.await`. Where several locks are
 //! held at once, the order is inode table, node, page cache; two nodes' are never held together.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
@@ -94,6 +94,8 @@ pub(crate) struct FileState {
     pub(crate) opens: Vec<Arc<ServerOpen>>,
     /// Of programs.
     pub(crate) handles: usize,
+    /// Those of them whose last descriptor is closed already.
+    pub(crate) closing: usize,
     /// Whenever a WRITE, COMMIT or truncation has come to its end.
     pub(crate) progress: Arc<Notify>,
     /// Counts versions of the data that came from elsewhere.
@@ -166,6 +168,8 @@ pub(crate) struct DirState {
     /// Children whose attributes had run out when they were asked for, and since when they are counted.
     pub(crate) stale_hits: u32,
     pub(crate) stale_since: Option<Instant>,
+    /// Files that live on in it under hidden names.
+    pub(crate) hidden: Vec<Weak<Node>>,
 }
 
 impl FileState {

@@ -68,6 +68,8 @@ pub(crate) struct Mount {
     pub(crate) xattr_bytes: Arc<std::sync::atomic::AtomicUsize>,
     hidden_prefix: Vec<u8>,
     next_hidden: AtomicU64,
+    /// A hidden name has gone.
+    pub(crate) hidden_gone: tokio::sync::Notify,
 }
 
 impl Mount {
@@ -123,6 +125,7 @@ impl Vfs {
             xattr_bytes: Arc::default(),
             hidden_prefix: format!(".nfs.s3files.{}.", uuid::Uuid::new_v4().simple()).into_bytes(),
             next_hidden: AtomicU64::new(1),
+            hidden_gone: tokio::sync::Notify::new(),
             client,
             options,
         });
