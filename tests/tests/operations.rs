@@ -5,10 +5,11 @@ use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use mock_mount_target::{MockHandle, MockServer};
-use whole_product_tests::{Lab, noise};
+use whole_product_tests::{ANSWER, Lab, noise, run};
 
 const PRODUCT: &str = env!("CARGO_BIN_EXE_product");
 const LIMIT: Duration = Duration::from_mins(3);
@@ -45,6 +46,25 @@ async fn every_basic_operation_does_what_it_says_and_the_referee_is_silent() {
     .await;
     assert_eq!(mock.verdict(), Vec::<String>::new());
     mock.check_invariants().unwrap();
+}
+
+/// `df` asks for the size of the file system; an answer older than ten seconds is asked for anew in the background.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_size_of_the_file_system_can_be_asked_for_at_any_time() {
+    let mock = std::sync::Arc::new(mock().await);
+    let target = std::sync::Arc::clone(&mock);
+    blocking(move || {
+        let lab = Lab::new(PRODUCT, LIMIT)?;
+        let mounted = lab.mount(&target, &[])?;
+        run(Command::new("df").arg(mounted.folder()), ANSWER)?.ok()?;
+        std::thread::sleep(Duration::from_millis(10_500));
+        for _ in 0..2 {
+            run(Command::new("df").arg(mounted.folder()), ANSWER)?.ok()?;
+        }
+        mounted.umount()
+    })
+    .await;
+    assert_eq!(mock.verdict(), Vec::<String>::new());
 }
 
 fn kind<T: std::fmt::Debug>(result: std::io::Result<T>) -> ErrorKind {

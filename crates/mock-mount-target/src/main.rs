@@ -81,6 +81,9 @@ struct Serve {
     /// Write how to reach the server to this file, as JSON, once it accepts connections.
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
+    /// At the end, list every mistake that clients made and everything that they left open, and fail if there is any.
+    #[arg(long)]
+    judge: bool,
 }
 
 #[derive(Args)]
@@ -136,13 +139,24 @@ impl Serve {
     async fn run(self) -> anyhow::Result<()> {
         let seed = self.seed.unwrap_or_else(rand::random);
         let ready_file = self.ready_file.clone();
+        let judge = self.judge;
         let mock = self.builder(seed).await?.start().await?;
         println!("{}", introduction(&mock));
         if let Some(file) = &ready_file {
             write_whole(file, &ready(&mock).to_string())?;
         }
         interrupted().await?;
+        let mut mistakes = if judge { mock.verdict() } else { Vec::new() };
+        mistakes.extend(judge.then(|| mock.check_invariants().err()).flatten());
+        let failures = mock.faults_acted();
         mock.stop().await;
+        if judge {
+            println!("failures on purpose: {failures}");
+        }
+        for mistake in &mistakes {
+            println!("mistake: {mistake}");
+        }
+        anyhow::ensure!(mistakes.is_empty(), "clients made {} mistakes", mistakes.len());
         Ok(())
     }
 

@@ -100,6 +100,10 @@ impl Client {
         self.engine.call(Request::changing(cred, build)).await
     }
 
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
     /// GETATTR.
     pub async fn getattr(&self, cred: &Cred, handle: &Handle) -> Result<FileAttr> {
         let handle = handle.clone();

@@ -297,7 +297,16 @@ impl Engine {
     pub(crate) async fn call(self: &Arc<Self>, request: Request) -> Result<Done> {
         let engine = Arc::clone(self);
         let task = self.tasks.spawn(async move { engine.carry_out(&request).await });
-        let answer = async { task.await.unwrap_or(Err(Error::Closed)) };
+        self.within_limit(async { task.await.unwrap_or(Err(Error::Closed)) }).await
+    }
+
+    /// As [`Self::call`], but for as long as it takes: for callers that have a task of their own.
+    pub(crate) async fn call_without_limit(&self, request: Request) -> Result<Done> {
+        self.carry_out(&request).await
+    }
+
+    /// A caller waits so long and no longer.
+    pub(crate) async fn within_limit<T>(&self, answer: impl Future<Output = Result<T>>) -> Result<T> {
         match self.soft_timeout {
             None => answer.await,
             Some(limit) => timeout(limit, answer).await.unwrap_or(Err(Error::TimedOut)),

@@ -36,7 +36,7 @@ pub use attr::{Access, ChangeInfo, Cred, FileAttr, FileKind, FsStat, Handle, Lim
 pub use client::Client;
 pub use engine::Counters;
 pub use error::{Errno, Error, Result};
-pub use locks::{Conflict, LockKind, LockRange};
+pub use locks::{Conflict, LockKind, LockRange, Locked};
 pub use nfs4::Nfs4Error;
 pub use options::{ClientOptions, Dial, Dialling};
 pub use state::OpenFile;

@@ -11,13 +11,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use nfs4::compound::{Argop4, Resop4};
 use nfs4::ops::lock::{
-    ExistLockOwner4, Lock4args, Lock4denied, LockRes, Locker4, Lockt4args, Locku4args, NfsLockType4, OpenToLockOwner4,
+    ExistLockOwner4, FreeStateid4args, Lock4args, Lock4denied, LockRes, Locker4, Lockt4args, Locku4args, NfsLockType4,
+    OpenToLockOwner4,
 };
 use nfs4::types::{StateOwner4, Stateid4};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use crate::client::{Client, putfh};
+use crate::attr::{FILE_ATTRS, FileAttr};
+use crate::client::{Client, file_attr, getattr, putfh};
 use crate::compound::{Replies, next};
+use crate::engine::Request;
 use crate::error::{Error, Result};
 use crate::state::OpenFile;
 
@@ -116,7 +119,7 @@ pub(crate) struct FileLocks {
 #[derive(Debug)]
 pub(crate) struct Owner {
     id: u64,
-    turn: Semaphore,
+    turn: Arc<Semaphore>,
     held: Mutex<Held>,
 }
 
@@ -197,13 +200,67 @@ impl Owner {
     }
 }
 
+/// What LOCK brought.
+#[derive(Debug, Clone, Copy)]
+pub enum Locked {
+    /// The lock, and the file's attributes as they were once it was given.
+    Granted(Option<FileAttr>),
+    /// Somebody else's lock is in the way.
+    Denied(Conflict),
+}
+
+impl Locked {
+    /// The lock that is in the way.
+    pub fn conflict(&self) -> Option<Conflict> {
+        match self {
+            Self::Granted(_) => None,
+            Self::Denied(conflict) => Some(*conflict),
+        }
+    }
+}
+
+/// An owner whose turn it is: its requests in one file go one after the other.
+struct Turn {
+    owner: Arc<Owner>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl std::ops::Deref for Turn {
+    type Target = Arc<Owner>;
+
+    fn deref(&self) -> &Arc<Owner> {
+        &self.owner
+    }
+}
+
 impl FileLocks {
+    /// Waits for the owner's turn.
+    async fn turn_of(&self, id: u64) -> Result<Turn> {
+        loop {
+            let owner = self.owner(id);
+            let permit = Arc::clone(&owner.turn).acquire_owned().await.map_err(|_| Error::Closed)?;
+            // It may have been forgotten while we waited; then another stands in its place.
+            if self.owners().get(&id).is_some_and(|current| Arc::ptr_eq(current, &owner)) {
+                return Ok(Turn { owner, _permit: permit });
+            }
+        }
+    }
+
+    fn knows(&self, id: u64) -> bool {
+        self.owners().contains_key(&id)
+    }
+
+    /// Only in the owner's turn.
+    fn forget(&self, owner: &Owner) {
+        self.owners().remove(&owner.id);
+    }
+
     fn owners(&self) -> MutexGuard<'_, HashMap<u64, Arc<Owner>>> {
         self.owners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn owner(&self, id: u64) -> Arc<Owner> {
-        let new = || Arc::new(Owner { id, turn: Semaphore::new(1), held: Mutex::default() });
+        let new = || Arc::new(Owner { id, turn: Arc::new(Semaphore::new(1)), held: Mutex::default() });
         Arc::clone(self.owners().entry(id).or_insert_with(new))
     }
 
@@ -215,68 +272,100 @@ impl FileLocks {
 
 impl Client {
     /// LOCK without waiting. `owner` is any number that stands for the process or the open file that locks; its own
-    /// locks are never in its way. `Some` is the lock that is.
-    pub async fn lock(
-        &self,
-        file: &OpenFile,
-        owner: u64,
-        range: LockRange,
-        kind: LockKind,
-    ) -> Result<Option<Conflict>> {
-        let owner = file.locks().owner(owner);
-        let _turn = owner.turn.acquire().await.map_err(|_| Error::Closed)?;
-        let (state, asking) = (file.clone(), Arc::clone(&owner));
-        let mut replies = self
-            .change(file.cred(), move || Ok(vec![putfh(state.handle()), asking.lock_op(&state, range, kind, false)?]))
-            .await?
-            .replies;
-        next!(replies, Putfh, "PUTFH")?;
-        let conflict = owner.locked(&mut replies)?;
-        if conflict.is_none() {
-            let mut held = owner.held();
-            held.ranges.put(range, Some(kind));
-            held.lost = false;
-        }
-        Ok(conflict)
+    /// locks are never in its way. A lock that is given after its caller has stopped waiting is given back.
+    pub async fn lock(&self, file: &OpenFile, owner: u64, range: LockRange, kind: LockKind) -> Result<Locked> {
+        let (tell, told) = oneshot::channel();
+        let (client, file) = (self.clone(), file.clone());
+        self.engine().tasks().spawn(async move {
+            let answer = client.lock_now(&file, owner, range, kind).await;
+            if let Err(Ok(Locked::Granted(_))) = tell.send(answer)
+                && let Err(error) = client.unlock_now(&file, owner, range).await
+            {
+                tracing::warn!(%error, "a lock that nobody waits for any more stays until the file is closed");
+            }
+        });
+        self.engine().within_limit(async { told.await.unwrap_or(Err(Error::Closed)) }).await
     }
 
-    /// LOCKU. Bytes that are not locked may be in the range.
+    async fn lock_now(&self, file: &OpenFile, owner: u64, range: LockRange, kind: LockKind) -> Result<Locked> {
+        let owner = file.locks().turn_of(owner).await?;
+        let (state, asking) = (file.clone(), Arc::clone(&owner));
+        let request = Request::changing(file.cred(), move || {
+            let lock = asking.lock_op(&state, range, kind, false)?;
+            Ok(vec![putfh(state.handle()), lock, getattr(FILE_ATTRS)])
+        });
+        let mut replies = self.engine().call_without_limit(request).await?.replies;
+        next!(replies, Putfh, "PUTFH")?;
+        if let Some(conflict) = owner.locked(&mut replies)? {
+            return Ok(Locked::Denied(conflict));
+        }
+        let mut held = owner.held();
+        held.ranges.put(range, Some(kind));
+        held.lost = false;
+        Ok(Locked::Granted(file_attr(&mut replies).ok()))
+    }
+
+    /// LOCKU. Bytes that are not locked may be in the range. An owner that holds nothing any more is forgotten, here and
+    /// at the server; nothing is sent for one that holds nothing.
     pub async fn unlock(&self, file: &OpenFile, owner: u64, range: LockRange) -> Result<()> {
-        let owner = file.locks().owner(owner);
-        let _turn = owner.turn.acquire().await.map_err(|_| Error::Closed)?;
+        if !file.locks().knows(owner) {
+            return Ok(());
+        }
+        let (client, file) = (self.clone(), file.clone());
+        let task = self.engine().tasks().spawn(async move { client.unlock_now(&file, owner, range).await });
+        self.engine().within_limit(async { task.await.unwrap_or(Err(Error::Closed)) }).await
+    }
+
+    async fn unlock_now(&self, file: &OpenFile, owner: u64, range: LockRange) -> Result<()> {
+        let owner = file.locks().turn_of(owner).await?;
         // A second time only when the locks were lost and had again while the request waited.
         while owner.stateid().is_some() && !self.try_unlock(file, &owner, range).await? {}
-        owner.held().ranges.put(range, None);
+        let is_empty = {
+            let mut held = owner.held();
+            held.ranges.put(range, None);
+            held.ranges.0.is_empty()
+        };
+        if is_empty {
+            file.locks().forget(&owner);
+        }
         Ok(())
     }
 
-    /// Whether LOCKU was sent: there is nothing to send while the server knows no state of the owner.
+    /// Whether LOCKU was sent: there is nothing to send while the server knows no state of the owner. With the last lock
+    /// the state goes as well (FREE_STATEID, RFC 8881 §18.38).
     async fn try_unlock(&self, file: &OpenFile, owner: &Arc<Owner>, range: LockRange) -> Result<bool> {
+        let last = {
+            let mut left = owner.held().ranges.clone();
+            left.put(range, None);
+            left.0.is_empty()
+        };
         let (state, asking) = (file.clone(), Arc::clone(owner));
-        let mut replies = self
-            .change(file.cred(), move || {
-                let mut ops = vec![putfh(state.handle())];
-                ops.extend(asking.stateid().map(|lock_stateid| {
-                    Argop4::Locku(Locku4args {
-                        locktype: NfsLockType4::Write,
-                        seqid: 0,
-                        lock_stateid,
-                        offset: range.first,
-                        length: range.length(),
-                    })
+        let request = Request::changing(file.cred(), move || {
+            let mut ops = vec![putfh(state.handle())];
+            if let Some(lock_stateid) = asking.stateid() {
+                ops.push(Argop4::Locku(Locku4args {
+                    locktype: NfsLockType4::Write,
+                    seqid: 0,
+                    lock_stateid,
+                    offset: range.first,
+                    length: range.length(),
                 }));
-                Ok(ops)
-            })
-            .await?
-            .replies;
+                if last {
+                    ops.push(Argop4::FreeStateid(FreeStateid4args { fsa_stateid: lock_stateid }));
+                }
+            }
+            Ok(ops)
+        });
+        let mut replies = self.engine().call_without_limit(request).await?.replies;
         next!(replies, Putfh, "PUTFH")?;
         if replies.is_empty() {
             return Ok(false);
         }
         let unlocked = next!(replies, Locku, "LOCKU")?;
+        // Where the server refuses FREE_STATEID, the CLOSE takes the state away: no lock is in it.
         let mut held = owner.held();
         if held.stateid.is_some() {
-            held.stateid = Some(unlocked);
+            held.stateid = (!last).then_some(unlocked);
         }
         Ok(true)
     }
@@ -318,6 +407,12 @@ impl OpenFile {
     /// them cannot be trusted.
     pub fn lost_locks(&self) -> bool {
         self.locks().all().iter().any(|owner| owner.held().lost)
+    }
+
+    /// What `owner` holds in this file.
+    pub fn locks_of(&self, owner: u64) -> Vec<(LockRange, LockKind)> {
+        let owner = self.locks().owners().get(&owner).cloned();
+        owner.map(|owner| owner.ranges()).unwrap_or_default()
     }
 
     /// Whether `owner` holds any lock in this file.

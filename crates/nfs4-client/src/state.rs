@@ -66,6 +66,11 @@ impl OpenFile {
         &self.0.handle
     }
 
+    /// Whether both are one open.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// For what it is open.
     pub fn access(&self) -> OpenAccess {
         self.0.state.access

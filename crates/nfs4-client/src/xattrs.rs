@@ -3,12 +3,13 @@
 //! [`crate::Errno::NotSup`] all the same.
 
 use bytes::Bytes;
+use nfs4::Nfs4Error;
 use nfs4::compound::Argop4;
 use nfs4::ops::extended::{Getxattr4args, Listxattrs4args, Removexattr4args, Setxattr4args, SetxattrOption4};
 
 use crate::answers::XattrSet;
-use crate::attr::{ChangeInfo, Cred, Handle};
-use crate::client::{Client, putfh};
+use crate::attr::{ChangeInfo, Cred, FILE_ATTRS, FileAttr, Handle};
+use crate::client::{Client, file_attr, getattr, putfh};
 use crate::compound::next;
 use crate::error::{Error, Result};
 
@@ -16,17 +17,24 @@ use crate::error::{Error, Result};
 const MOST_PAGES: usize = 1024;
 
 impl Client {
-    /// GETXATTR.
-    pub async fn getxattr(&self, cred: &Cred, handle: &Handle, name: &[u8]) -> Result<Bytes> {
+    /// GETXATTR, and the file's attributes from just before; an attribute that is not there is an answer, not an error.
+    pub async fn getxattr(&self, cred: &Cred, handle: &Handle, name: &[u8]) -> Result<(FileAttr, Option<Bytes>)> {
         let (handle, name) = (handle.clone(), Bytes::copy_from_slice(name));
         let mut replies = self
             .call(cred, move || {
-                Ok(vec![putfh(&handle), Argop4::Getxattr(Getxattr4args { gxa_name: name.clone().into() })])
+                let get = Getxattr4args { gxa_name: name.clone().into() };
+                Ok(vec![putfh(&handle), getattr(FILE_ATTRS), Argop4::Getxattr(get)])
             })
             .await?
             .replies;
         next!(replies, Putfh, "PUTFH")?;
-        Ok(next!(replies, Getxattr, "GETXATTR")?.gxr_value.0)
+        let attr = file_attr(&mut replies)?;
+        match next!(replies, Getxattr, "GETXATTR") {
+            // Of its own memory: a slice would keep the whole reply alive in a cache.
+            Ok(got) => Ok((attr, Some(Bytes::copy_from_slice(&got.gxr_value)))),
+            Err(error) if error.status() == Some(Nfs4Error::Noxattr) => Ok((attr, None)),
+            Err(error) => Err(error),
+        }
     }
 
     /// SETXATTR.
@@ -44,49 +52,63 @@ impl Client {
             XattrSet::Create => SetxattrOption4::Create,
             XattrSet::Replace => SetxattrOption4::Replace,
         };
-        let mut replies = self
+        let done = self
             .change(cred, move || {
                 let sxa_key = name.clone().into();
                 let set = Setxattr4args { sxa_option, sxa_key, sxa_value: value.clone().into() };
                 Ok(vec![putfh(&handle), Argop4::Setxattr(set)])
             })
-            .await?
-            .replies;
+            .await?;
+        let mut replies = done.replies;
         next!(replies, Putfh, "PUTFH")?;
-        Ok(next!(replies, Setxattr, "SETXATTR")?.info.into())
+        match next!(replies, Setxattr, "SETXATTR") {
+            Ok(set) => Ok(set.info.into()),
+            // The first attempt's answer was lost together with its session: what exists now is what it made.
+            Err(error) if done.repeated && set == XattrSet::Create && error.status() == Some(Nfs4Error::Exist) => {
+                Ok(ChangeInfo::default())
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// REMOVEXATTR.
     pub async fn removexattr(&self, cred: &Cred, handle: &Handle, name: &[u8]) -> Result<ChangeInfo> {
         let (handle, name) = (handle.clone(), Bytes::copy_from_slice(name));
-        let mut replies = self
+        let done = self
             .change(cred, move || {
                 Ok(vec![putfh(&handle), Argop4::Removexattr(Removexattr4args { rxa_name: name.clone().into() })])
             })
-            .await?
-            .replies;
+            .await?;
+        let mut replies = done.replies;
         next!(replies, Putfh, "PUTFH")?;
-        Ok(next!(replies, Removexattr, "REMOVEXATTR")?.info.into())
+        match next!(replies, Removexattr, "REMOVEXATTR") {
+            Ok(removed) => Ok(removed.info.into()),
+            Err(error) if done.repeated && error.status() == Some(Nfs4Error::Noxattr) => Ok(ChangeInfo::default()),
+            Err(error) => Err(error),
+        }
     }
 
-    /// LISTXATTRS: all names; one round trip for each 64 KiB of them.
-    pub async fn listxattrs(&self, cred: &Cred, handle: &Handle) -> Result<Vec<Bytes>> {
+    /// LISTXATTRS: all names, and the file's attributes from just before; one round trip for each 64 KiB of names.
+    pub async fn listxattrs(&self, cred: &Cred, handle: &Handle) -> Result<(FileAttr, Vec<Bytes>)> {
         let (mut lxa_cookie, mut names) = (0, Vec::new());
+        let mut first = None;
         for _ in 0..MOST_PAGES {
             let handle = handle.clone();
             let mut replies = self
                 .call(cred, move || {
                     let list = Listxattrs4args { lxa_cookie, lxa_maxcount: 64 * 1024 };
-                    Ok(vec![putfh(&handle), Argop4::Listxattrs(list)])
+                    Ok(vec![putfh(&handle), getattr(FILE_ATTRS), Argop4::Listxattrs(list)])
                 })
                 .await?
                 .replies;
             next!(replies, Putfh, "PUTFH")?;
+            let attr = file_attr(&mut replies)?;
+            let attr = *first.get_or_insert(attr);
             let page = next!(replies, Listxattrs, "LISTXATTRS")?;
             let empty = page.lxr_names.0.is_empty();
             names.extend(page.lxr_names.0.into_iter().map(|name| Bytes::copy_from_slice(&name)));
             if page.lxr_eof {
-                return Ok(names);
+                return Ok((attr, names));
             }
             if empty {
                 break;

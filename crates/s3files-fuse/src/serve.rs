@@ -235,6 +235,7 @@ impl Mounted {
             Ok(()) => Ok(()),
             Err(error) => {
                 tracing::warn!(%error, "the folder is in use; it is taken away all the same");
+                self.vfs.stop_waiting();
                 unmount(folder, true).await
             }
         };
@@ -249,6 +250,7 @@ impl Mounted {
 
 /// Once the folder is gone: writes everything back and ends the session. Returns what could not be written.
 async fn finish(vfs: Vfs, session: Session) -> Vec<String> {
+    vfs.stop_waiting();
     session.finish().await;
     let unwritten = describe(&vfs.shutdown().await);
     for file in &unwritten {

@@ -11,6 +11,8 @@
 
 use std::time::{Duration, Instant};
 
+use nfs4_client::ChangeInfo;
+
 use crate::attr::{Attr, FileKind, Timestamp};
 
 /// Shortest and longest time that attributes are believed.
@@ -158,6 +160,19 @@ impl AttrCache {
         self.attr.mtime = now;
         self.attr.ctime = now;
         self.times_stale = true;
+    }
+
+    /// Our own change of an extended attribute, as the server told it. False: nobody knows whether it was the only change,
+    /// so what is known of the file holds no longer.
+    pub fn own_attribute_change(&mut self, info: ChangeInfo, now: Timestamp) -> bool {
+        if !info.atomic || info.before != self.attr.change || self.expired {
+            self.expired = true;
+            return false;
+        }
+        self.attr.change = info.after;
+        self.attr.ctime = self.attr.ctime.max(now);
+        self.times_stale = true;
+        true
     }
 
     /// Our own truncation or write moved the end of the file.

@@ -47,6 +47,33 @@ pub enum Error {
     /// The caller may not do that.
     #[error("permission denied")]
     Denied,
+    /// The kind of file does not allow that.
+    #[error("not permitted for this kind of file")]
+    NotPermitted,
+    /// There is no extended attribute of that name.
+    #[error("no such extended attribute")]
+    NoAttribute,
+    /// The name of an extended attribute is too long or not one.
+    #[error("not a name of an extended attribute")]
+    OutOfRange,
+    /// There is neither data nor hole at or behind that place.
+    #[error("nothing there before the end of the file")]
+    NoSuchOffset,
+    /// Somebody else's lock is in the way.
+    #[error("locked by somebody else")]
+    Locked,
+    /// No more locks, or none at all.
+    #[error("the server gives no such lock")]
+    NoLocks,
+    /// The caller has been interrupted while it waited.
+    #[error("interrupted")]
+    Interrupted,
+    /// Locks in this file were lost; what is done under them cannot be trusted.
+    #[error("a lock in this file was lost")]
+    LockLost,
+    /// The server does not have this.
+    #[error("the server does not offer {0}")]
+    Unsupported(&'static str),
     /// The request makes no sense, or the protocol has no way to carry it out.
     #[error("{0}")]
     Invalid(&'static str),
@@ -71,8 +98,16 @@ impl Error {
             Self::NameTooLong => Errno::NameTooLong,
             Self::FileTooBig => Errno::FBig,
             Self::Denied => Errno::Access,
+            Self::NotPermitted => Errno::Perm,
+            Self::NoAttribute => Errno::NoData,
+            Self::OutOfRange => Errno::Range,
+            Self::NoSuchOffset => Errno::Nxio,
+            Self::Locked => Errno::Again,
+            Self::NoLocks => Errno::NoLck,
+            Self::Interrupted => Errno::Intr,
+            Self::Unsupported(_) => Errno::NotSup,
             Self::Invalid(_) => Errno::Inval,
-            Self::Closed => Errno::Io,
+            Self::LockLost | Self::Closed => Errno::Io,
         }
     }
 }

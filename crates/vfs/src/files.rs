@@ -30,7 +30,7 @@ const START: u32 = 64 << 10;
 pub(crate) struct OpenHandle {
     pub(crate) node: Arc<Node>,
     pub(crate) open: Arc<ServerOpen>,
-    flags: OpenFlags,
+    pub(crate) flags: OpenFlags,
     pub(crate) planner: Locked<Planner>,
     /// How many failures to write this handle has told of.
     pub(crate) failures_seen: Locked<u64>,
@@ -45,7 +45,7 @@ fn access_of(flags: OpenFlags) -> OpenAccess {
 }
 
 impl Vfs {
-    fn handle(&self, fh: Fh) -> Result<Arc<OpenHandle>> {
+    pub(crate) fn handle(&self, fh: Fh) -> Result<Arc<OpenHandle>> {
         self.mount().files.get(&fh.0).map(|handle| Arc::clone(&handle)).ok_or(Error::BadHandle)
     }
 
@@ -285,6 +285,7 @@ impl Vfs {
         if handle.open.access == OpenAccess::Write {
             return Err(Error::BadHandle);
         }
+        self.check_locks(&handle.node)?;
         let stale = reaches_stale_end(&handle.node.lock(), offset, u64::from(size), Instant::now());
         if stale {
             self.revalidate(cred, &handle.node).await?;
@@ -306,6 +307,7 @@ impl Vfs {
         if !handle.open.writes() {
             return Err(Error::BadHandle);
         }
+        self.check_locks(&handle.node)?;
         let append = handle.flags.append;
         if append {
             let stale = {
@@ -317,14 +319,14 @@ impl Vfs {
             }
         }
         let count = self.write_back(&handle, offset, data, append).await?;
-        if handle.flags.sync || handle.flags.direct {
+        if handle.flags.is_synchronous() {
             self.flush_node(&handle.node, Goal::Stable).await;
             Self::tell_failure(&handle)?;
         }
         Ok(count)
     }
 
-    fn tell_failure(handle: &OpenHandle) -> Result<()> {
+    pub(crate) fn tell_failure(handle: &OpenHandle) -> Result<()> {
         let mut state = handle.node.lock();
         match handle.unseen_failure(state.file()) {
             Some(errno) => Err(Error::Writeback(errno)),
@@ -332,17 +334,22 @@ impl Vfs {
         }
     }
 
-    /// A program closes one of its descriptors: everything written so far is on stable storage when this returns 0.
+    /// A program closes one of its descriptors: its locks in the file go, as POSIX has it, and everything written so far is on stable storage when this returns 0.
     ///
     /// # Errors
     /// What went wrong with the writes, told once for each open.
-    pub async fn flush(&self, _cred: &Cred, _ino: u64, fh: Fh) -> Result<()> {
+    pub async fn flush(&self, _cred: &Cred, _ino: u64, fh: Fh, owner: Option<u64>) -> Result<()> {
         let handle = self.handle(fh)?;
-        if handle.open.writes() {
+        let told = if handle.open.writes() {
             self.flush_node(&handle.node, Goal::Stable).await;
-            Self::tell_failure(&handle)?;
+            Self::tell_failure(&handle)
+        } else {
+            Ok(())
+        };
+        if let Some(owner) = owner {
+            self.release_owner(&handle.node, owner).await;
         }
-        Ok(())
+        told
     }
 
     /// Everything written to the file so far, by whomever, is on stable storage when this returns 0.
@@ -355,8 +362,10 @@ impl Vfs {
     /// The last descriptor of an open is closed.
     pub async fn release(&self, _cred: &Cred, _ino: u64, fh: Fh) -> Result<()> {
         let (_, handle) = self.mount().files.remove(&fh.0).ok_or(Error::BadHandle)?;
+        handle.node.lock().file().closing += 1;
         let vfs = self.clone();
         let work = async move {
+            vfs.release_locks_of(&handle.node, fh).await;
             vfs.close_handle(&handle).await;
             Ok(())
         };
@@ -388,6 +397,7 @@ impl Vfs {
             let mut state = node.lock();
             let file = state.file();
             file.handles = file.handles.saturating_sub(1);
+            file.closing = file.closing.saturating_sub(1);
             if file.handles == 0 { state.hidden.take() } else { None }
         };
         if let Some(hidden) = hidden {
@@ -397,7 +407,7 @@ impl Vfs {
     }
 
     /// One user of an open less; the last one closes it at the server.
-    async fn leave(&self, node: &Arc<Node>, open: &Arc<ServerOpen>) {
+    pub(crate) async fn leave(&self, node: &Arc<Node>, open: &Arc<ServerOpen>) {
         let last = node.lock().file().leave(open);
         if last {
             // Read-ahead that nobody has waited for still uses the stateid.
@@ -474,6 +484,7 @@ impl Vfs {
     pub async fn shutdown(&self) -> Vec<Unwritten> {
         let mount = self.mount();
         mount.closed.cancel();
+        mount.waits.cancel();
         let dirty: Vec<Arc<Node>> = mount.dirty.lock().values().cloned().collect();
         // All at once: each waits for round trips of its own.
         let flushes: Vec<_> = dirty
@@ -490,9 +501,13 @@ impl Vfs {
         let closes: Vec<_> = open
             .into_iter()
             .filter_map(|fh| mount.files.remove(&fh))
-            .map(|(_, handle)| {
+            .map(|(fh, handle)| {
+                handle.node.lock().file().closing += 1;
                 let vfs = self.clone();
-                mount.tasks.spawn(async move { vfs.close_handle(&handle).await })
+                mount.tasks.spawn(async move {
+                    vfs.release_locks_of(&handle.node, Fh(fh)).await;
+                    vfs.close_handle(&handle).await
+                })
             })
             .collect();
         let mut unwritten = Vec::new();

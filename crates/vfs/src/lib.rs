@@ -3,28 +3,34 @@
 
 pub mod attr;
 mod attrs;
+mod copy;
 mod dir;
 mod error;
 mod extents;
 mod files;
 mod inode;
 mod kernel;
+mod lacks;
+mod locks;
 mod names;
 mod node;
 mod ops;
 mod read;
+mod sparse;
 mod sync;
 mod types;
 mod vfs;
 mod write;
+mod xattrs;
 
 pub use attr::{Attr, FileKind, Timestamp};
 pub use attrs::Timeouts;
 pub use error::{Error, Result};
 pub use inode::ROOT_INO;
-pub use nfs4_client::{Cred, Errno, FsStat};
+pub use locks::{Caller, Lock};
+pub use nfs4_client::{Cred, Errno, FsStat, LockKind, LockRange, SeekWhat, XattrSet};
 pub use types::{
-    DirItem, Entry, Fh, KernelCache, Looked, NodeKind, OpenFlags, Opened, RenameFlags, SetAttr, TimeSet, Unwritten,
-    VfsOptions,
+    Allocation, DirItem, Entry, Fh, KernelCache, Looked, NodeKind, OpenFlags, Opened, RenameFlags, SetAttr, TimeSet,
+    Unwritten, VfsOptions,
 };
 pub use vfs::Vfs;

@@ -3,7 +3,7 @@
 //! Everything that changes lies behind one lock, held for moments and never across an `.await`. Where several locks are
 //! held at once, the order is inode table, node, page cache; two nodes' are never held together.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
@@ -14,6 +14,7 @@ use crate::attr::{Attr, FileKind, Timestamp};
 use crate::attrs::{AttrCache, Origin, Outcome, Timeouts};
 use crate::dir::Listing;
 use crate::inode::NodeId;
+use crate::locks::Lockers;
 use crate::names::{Edit, Names};
 use crate::read::fetch::Fetch;
 use crate::sync::Locked;
@@ -42,6 +43,8 @@ pub(crate) struct NodeState {
     /// It was removed while open and lives on under this name until it is closed.
     pub(crate) hidden: Option<Hidden>,
     pub(crate) body: Body,
+    /// What is known of its extended attributes.
+    pub(crate) xattrs: Option<Box<crate::xattrs::Known>>,
 }
 
 /// A name in a directory.
@@ -91,6 +94,8 @@ pub(crate) struct FileState {
     pub(crate) opens: Vec<Arc<ServerOpen>>,
     /// Of programs.
     pub(crate) handles: usize,
+    /// Those of them whose last descriptor is closed already.
+    pub(crate) closing: usize,
     /// Whenever a WRITE, COMMIT or truncation has come to its end.
     pub(crate) progress: Arc<Notify>,
     /// Counts versions of the data that came from elsewhere.
@@ -99,6 +104,10 @@ pub(crate) struct FileState {
     pub(crate) kernel_version: Option<u64>,
     /// Counts writes and truncations of ours.
     pub(crate) touched: u64,
+    /// A change of ours may hide one of somebody else's: pages from before it may be old.
+    pub(crate) mixed: bool,
+    /// Who holds locks or has asked for some.
+    pub(crate) lockers: Lockers,
     /// Counts failures to write, so that each handle tells each once.
     pub(crate) failures: u64,
     pub(crate) last_failure: Option<Errno>,
@@ -135,6 +144,16 @@ impl ServerOpen {
         *self.file.lock() = file;
     }
 
+    /// One more user.
+    pub(crate) fn share(&self) {
+        *self.users.lock() += 1;
+    }
+
+    /// Whether it allows writing, or else reading.
+    pub(crate) fn suits(&self, writes: bool) -> bool {
+        if writes { self.writes() } else { self.access != OpenAccess::Write }
+    }
+
     pub(crate) fn writes(&self) -> bool {
         self.access != OpenAccess::Read
     }
@@ -149,13 +168,15 @@ pub(crate) struct DirState {
     /// Children whose attributes had run out when they were asked for, and since when they are counted.
     pub(crate) stale_hits: u32,
     pub(crate) stale_since: Option<Instant>,
+    /// Files that live on in it under hidden names.
+    pub(crate) hidden: Vec<Weak<Node>>,
 }
 
 impl FileState {
     /// The shared open for this identity and access, with one more user.
     pub(crate) fn join(&self, cred: &Cred, access: OpenAccess) -> Option<Arc<ServerOpen>> {
         let open = self.opens.iter().find(|open| open.access == access && open.cred == *cred)?;
-        *open.users.lock() += 1;
+        open.share();
         Some(Arc::clone(open))
     }
 
@@ -168,6 +189,15 @@ impl FileState {
         }
         self.opens.retain(|other| !Arc::ptr_eq(other, open));
         true
+    }
+
+    /// An open for this identity that allows reading or writing, with one more user.
+    pub(crate) fn join_for(&self, cred: &Cred, writes: bool) -> Option<Arc<ServerOpen>> {
+        let suits = |open: &&Arc<ServerOpen>| open.cred == *cred && open.suits(writes);
+        let open = self.opens.iter().find(|open| open.access == OpenAccess::Both && suits(open));
+        let open = open.or_else(|| self.opens.iter().find(suits))?;
+        open.share();
+        Some(Arc::clone(open))
     }
 
     /// An open through which data can be written.
@@ -288,7 +318,7 @@ impl NodeState {
         self.permits(cred, Access::READ, 0o4, now, limit)
     }
 
-    fn permits(&self, cred: &Cred, right: Access, bit: u32, now: Instant, limit: Duration) -> bool {
+    pub(crate) fn permits(&self, cred: &Cred, right: Access, bit: u32, now: Instant, limit: Duration) -> bool {
         if let Some(granted) = self.rights(cred, now, limit) {
             return granted.contains(right);
         }
@@ -314,6 +344,7 @@ impl Node {
             place: None,
             hidden: None,
             body: Body::Plain,
+            xattrs: None,
         };
         Self { id, handle, kind: attr.kind, state: Locked::new(state) }
     }
@@ -344,6 +375,7 @@ impl Node {
     ) -> Outcome {
         let new = shown_attr(self.id.ino, attr);
         let busy = state.is_busy();
+        let change = state.attrs.last().change;
         let (mtime, ctime) = (state.attrs.last().mtime, state.attrs.last().ctime);
         let outcome = state.attrs.update(new, sent, Instant::now(), origin, busy || written, timeouts);
         if busy && outcome.accepted {
@@ -353,8 +385,10 @@ impl Node {
             Body::Dir(dir) if outcome.accepted => dir.names.observe(new.change),
             Body::File(file) if outcome.data_changed => {
                 file.version += 1;
+                file.mixed = false;
                 file.taint(&(0..u64::MAX));
             }
+            Body::File(file) if outcome.accepted && change != new.change => file.mixed = true,
             _ => {}
         }
         outcome

@@ -68,6 +68,35 @@ pub struct OpenFlags {
     pub direct: bool,
 }
 
+impl OpenFlags {
+    /// Whether every write is on stable storage before it returns.
+    pub(crate) const fn is_synchronous(self) -> bool {
+        self.sync || self.direct
+    }
+}
+
+/// What `fallocate` is asked to do with a range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Allocation {
+    /// Reserve space; the file grows to hold it.
+    Reserve,
+    /// Reserve space; the size stays (`FALLOC_FL_KEEP_SIZE`).
+    ReserveWithin,
+    /// Make a hole; the size stays (`FALLOC_FL_PUNCH_HOLE`).
+    Hole,
+    /// Zeros, and space for them (`FALLOC_FL_ZERO_RANGE`).
+    Zeros {
+        /// The size stays.
+        keep_size: bool,
+    },
+}
+
+impl Allocation {
+    pub(crate) const fn may_grow(self) -> bool {
+        matches!(self, Self::Reserve | Self::Zeros { keep_size: false })
+    }
+}
+
 /// A time to set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimeSet {

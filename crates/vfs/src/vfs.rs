@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::files::OpenHandle;
 use crate::inode::{InodeTable, ROOT_INO};
 use crate::kernel::{Kernel, Stale};
+use crate::lacks::Lacks;
 use crate::node::{Node, Place, kind, shown_attr};
 use crate::read::pages::Pages;
 use crate::sync::Locked;
@@ -58,10 +59,17 @@ pub(crate) struct Mount {
     pub(crate) bulk: Semaphore,
     pub(crate) tasks: TaskTracker,
     pub(crate) closed: CancellationToken,
+    /// Nobody waits for locks any more.
+    pub(crate) waits: CancellationToken,
     pub(crate) kernel: Kernel,
     stat: Locked<(FsStat, Option<Instant>)>,
+    pub(crate) lacks: Lacks,
+    /// Bytes of extended attributes that are remembered.
+    pub(crate) xattr_bytes: Arc<std::sync::atomic::AtomicUsize>,
     hidden_prefix: Vec<u8>,
     next_hidden: AtomicU64,
+    /// A hidden name has gone.
+    pub(crate) hidden_gone: tokio::sync::Notify,
 }
 
 impl Mount {
@@ -110,10 +118,14 @@ impl Vfs {
             bulk: Semaphore::new((slots * 3 / 4).max(1)),
             tasks: TaskTracker::new(),
             closed: CancellationToken::new(),
+            waits: CancellationToken::new(),
             kernel: Kernel::default(),
             stat: Locked::new((FsStat { max_name: 255, ..FsStat::default() }, None)),
+            lacks: Lacks::default(),
+            xattr_bytes: Arc::default(),
             hidden_prefix: format!(".nfs.s3files.{}.", uuid::Uuid::new_v4().simple()).into_bytes(),
             next_hidden: AtomicU64::new(1),
+            hidden_gone: tokio::sync::Notify::new(),
             client,
             options,
         });

@@ -16,7 +16,7 @@ async fn a_small_file_costs_three_requests_to_make() {
         let (ino, fh) = stage.create("f").await;
         stage.write(ino, fh, 0, b"hello").await;
         assert_eq!(stage.vfs.getattr(&stage.cred, ino, None).await.unwrap().0.size, 5);
-        stage.vfs.flush(&stage.cred, ino, fh).await.unwrap();
+        stage.vfs.flush(&stage.cred, ino, fh, None).await.unwrap();
         stage.vfs.release(&stage.cred, ino, fh).await.unwrap();
         let cost = stage.round_trips();
         assert!(cost <= 4, "OPEN, perhaps SETATTR, WRITE, CLOSE: {cost}");

@@ -6,7 +6,7 @@ mod stage;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use stage::{close, content, find, names, no_caching, on_stage, reading, with_options, writing};
+use stage::{both, close, content, find, names, no_caching, on_stage, reading, with_options, writing};
 use vfs::{Cred, Errno, FileKind, NodeKind, OpenFlags, RenameFlags, SetAttr, Timeouts, Vfs, VfsOptions};
 
 /// What `ls -l` does: the listing with all attributes; what it doesn't bring is looked up.
@@ -137,6 +137,35 @@ async fn removing_and_renaming_cost_one_request_each() {
         let cost = stage.round_trips();
         assert_eq!(cost, 2);
         assert_eq!(stage.names(dir).await, Vec::<String>::new());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_waits_for_removed_files_that_are_being_closed_and_not_for_those_that_are_open() {
+    on_stage("leaving", async |stage| {
+        let (vfs, cred, dir) = (&stage.vfs, &stage.cred, stage.dir);
+        for round in 0..10 {
+            let sub = vfs.mkdir(cred, dir, b"sub", 0o755).await.unwrap().attr.ino;
+            let (entry, opened) = vfs.create(cred, sub, b"f", 0o600, both()).await.unwrap();
+            vfs.write(cred, entry.attr.ino, opened.fh, 0, bytes::Bytes::from_static(b"data")).await.unwrap();
+            vfs.unlink(cred, sub, b"f").await.unwrap();
+            let kept = vfs.rmdir(cred, dir, b"sub").await;
+            assert!(kept.is_ok() || kept.unwrap_err().errno() == Errno::NotEmpty);
+            if round % 2 == 0 {
+                // The kernel does not wait for the one before it asks for the other.
+                let (_, removed) =
+                    tokio::join!(vfs.release(cred, entry.attr.ino, opened.fh), vfs.rmdir(cred, dir, b"sub"));
+                assert!(removed.is_ok() || removed.unwrap_err().errno() == Errno::NoEnt);
+            } else {
+                vfs.mkdir(cred, dir, b"other", 0o755).await.unwrap();
+                let rename = vfs.rename(cred, dir, b"other", dir, b"sub", RenameFlags::default());
+                let (_, renamed) = tokio::join!(vfs.release(cred, entry.attr.ino, opened.fh), rename);
+                renamed.unwrap();
+                vfs.rmdir(cred, dir, b"sub").await.unwrap();
+            }
+            assert_eq!(stage.names(dir).await, Vec::<String>::new());
+        }
     })
     .await;
 }

@@ -91,8 +91,8 @@ async fn a_full_file_system_is_told_once_by_close() {
         stage.write(ino, fh, 0, b"does not fit").await;
         mock.add_fault(Rule::once(OP_WRITE, Action::Status(Nfs4Error::Nospc)));
         let (vfs, cred) = (&stage.vfs, &stage.cred);
-        assert_eq!(vfs.flush(cred, ino, fh).await.unwrap_err().errno(), Errno::NoSpc);
-        vfs.flush(cred, ino, fh).await.unwrap();
+        assert_eq!(vfs.flush(cred, ino, fh, None).await.unwrap_err().errno(), Errno::NoSpc);
+        vfs.flush(cred, ino, fh, None).await.unwrap();
         stage.write(ino, fh, 0, b"fits").await;
         stage.close(ino, fh).await;
         assert_eq!(stage.content(ino).await, b"fits");

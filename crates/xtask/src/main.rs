@@ -1,10 +1,11 @@
 //! Chores of this repository: `cargo xtask VERB`. One file for each verb; what a verb needs and may lack on a machine,
 //! it says before it starts.
 
+mod conformance;
 mod faults;
 mod real_server;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, bail};
@@ -20,6 +21,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Conformance(conformance::ConformanceArgs),
     Faults(faults::FaultsArgs),
     RealServer(real_server::RealServerArgs),
     /// Restart the nfs-ganesha that was started in a directory (tests of recovery call this).
@@ -32,6 +34,7 @@ enum Verb {
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().verb {
+        Verb::Conformance(args) => args.run(),
         Verb::Faults(args) => args.run(),
         Verb::RealServer(args) => args.run(),
         Verb::RestartGanesha { dir } => xtask::ganesha::restart(&dir),
@@ -57,4 +60,13 @@ fn succeed(command: &mut Command) -> anyhow::Result<()> {
         bail!("{command:?} ended with {status}");
     }
     Ok(())
+}
+
+/// A program on the path, or where Debian keeps daemons.
+fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin", "/usr/bin", "/sbin"].map(PathBuf::from))
+        .map(|dir| dir.join(program))
+        .find(|file| Path::is_file(file))
 }

@@ -4,13 +4,11 @@
 //! `mock-mount-target` puts the TLS and IAM of S3 Files in front of it, and the folder is mounted with the real command
 //! line. Plain `cargo test` leaves these out, because they need ganesha and some minutes.
 
-use std::path::{Path, PathBuf};
-
 use anyhow::bail;
 use clap::Args;
 use xtask::ganesha::{EXPORT, Ganesha, Grace};
 
-use crate::{cargo, succeed};
+use crate::{cargo, find, succeed};
 
 /// Work on a real NFS server (nfs-ganesha), directly and through the mock's front door.
 #[derive(Debug, Args)]
@@ -73,13 +71,4 @@ impl RealServerArgs {
         tests.arg("--").args(&self.filter);
         tests
     }
-}
-
-/// A program on the path, or where Debian keeps daemons.
-fn find(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain(["/usr/sbin", "/usr/bin", "/sbin"].map(PathBuf::from))
-        .map(|dir| dir.join(program))
-        .find(|file| Path::is_file(file))
 }

@@ -1,7 +1,8 @@
 //! One method for each request of the kernel: parse, hand to a task, answer from there.
 //!
-//! What the protocol has no use for (xattrs, locks and holes come later) is answered ENOSYS once; the kernel then does
-//! without and does not ask again.
+//! What the server has no use for is answered ENOSYS where the kernel then does without and does not ask again. What NFS
+//! has no namespace for (extended attributes beyond `user.`) is answered from here: the kernel asks for
+//! `security.capability` at every write.
 
 use std::ffi::OsStr;
 use std::future::Future;
@@ -16,7 +17,7 @@ use fuser::{
     AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, Generation, INodeNo, InitFlags,
     IoctlFlags, KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier, RenameFlags, ReplyAttr,
     ReplyBmap, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl,
-    ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    ReplyLock, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -60,6 +61,14 @@ impl Adapter {
         Self { work: Worker { vfs, groups: Arc::default(), runtime, tasks, in_flight } }
     }
 
+    /// Does `work` without counting it among those under way: it may wait for another program.
+    fn start_waiting<F>(&self, work: impl FnOnce(Vfs) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.work.tasks.spawn_on(work(self.work.vfs.clone()), &self.work.runtime);
+    }
+
     /// Does `work` with the identity of who asks, in a task of its own.
     fn start<F>(&self, request: &Request, work: impl FnOnce(Vfs, Cred) -> F + Send + 'static)
     where
@@ -101,6 +110,8 @@ impl Filesystem for Adapter {
             InitFlags::FUSE_PARALLEL_DIROPS,
             InitFlags::FUSE_ASYNC_DIO,
             InitFlags::FUSE_CACHE_SYMLINKS,
+            InitFlags::FUSE_POSIX_LOCKS,
+            InitFlags::FUSE_FLOCK_LOCKS,
         ];
         for capability in wanted {
             // macOS uses some of these bits for other things.
@@ -293,9 +304,9 @@ impl Filesystem for Adapter {
         });
     }
 
-    fn flush(&self, request: &Request, ino: INodeNo, handle: FileHandle, _lock_owner: LockOwner, reply: ReplyEmpty) {
+    fn flush(&self, request: &Request, ino: INodeNo, handle: FileHandle, lock_owner: LockOwner, reply: ReplyEmpty) {
         self.start(request, move |vfs, cred| async move {
-            reply::empty(reply, vfs.flush(&cred, ino.0, fh(handle)).await);
+            reply::empty(reply, vfs.flush(&cred, ino.0, fh(handle), Some(lock_owner.0)).await);
         });
     }
 
@@ -378,19 +389,21 @@ impl Filesystem for Adapter {
         });
     }
 
-    fn statfs(&self, _request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
-        let stat = self.work.vfs.statfs();
-        let blocks = |bytes: u64| bytes / u64::from(STATFS_BLOCK);
-        reply.statfs(
-            blocks(stat.total_bytes),
-            blocks(stat.free_bytes),
-            blocks(stat.available_bytes),
-            stat.total_files,
-            stat.free_files,
-            STATFS_BLOCK,
-            stat.max_name,
-            STATFS_BLOCK,
-        );
+    fn statfs(&self, request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+        self.start(request, move |vfs, _| async move {
+            let stat = vfs.statfs();
+            let blocks = |bytes: u64| bytes / u64::from(STATFS_BLOCK);
+            reply.statfs(
+                blocks(stat.total_bytes),
+                blocks(stat.free_bytes),
+                blocks(stat.available_bytes),
+                stat.total_files,
+                stat.free_files,
+                STATFS_BLOCK,
+                stat.max_name,
+                STATFS_BLOCK,
+            );
+        });
     }
 
     fn access(&self, request: &Request, ino: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
@@ -418,27 +431,108 @@ impl Filesystem for Adapter {
 
     fn setxattr(
         &self,
-        _request: &Request,
-        _ino: INodeNo,
-        _name: &OsStr,
-        _value: &[u8],
-        _flags: i32,
+        request: &Request,
+        ino: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        reply.error(Errno::ENOSYS);
+        let Some(name) = convert::xattr_name(name) else {
+            return reply.error(Errno::EOPNOTSUPP);
+        };
+        let Some(set) = convert::xattr_set(flags) else {
+            return reply.error(Errno::EINVAL);
+        };
+        let value = Bytes::copy_from_slice(value);
+        self.start(request, move |vfs, cred| async move {
+            reply::xattr_changed(reply, vfs.setxattr(&cred, ino.0, &name, value, set).await);
+        });
     }
 
-    fn getxattr(&self, _request: &Request, _ino: INodeNo, _name: &OsStr, _size: u32, reply: ReplyXattr) {
-        reply.error(Errno::ENOSYS);
+    fn getxattr(&self, request: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        let Some(name) = convert::xattr_name(name) else {
+            return reply.error(convert::absent_xattr(name));
+        };
+        self.start(request, move |vfs, cred| async move {
+            // Never ENOSYS: S3 Files has none but its own, which can be asked for by name.
+            match vfs.getxattr(&cred, ino.0, &name).await {
+                Ok(value) => reply::sized(reply, &value, size),
+                Err(error) => reply.error(reply::errno(&error)),
+            }
+        });
     }
 
-    fn listxattr(&self, _request: &Request, _ino: INodeNo, _size: u32, reply: ReplyXattr) {
-        reply.error(Errno::ENOSYS);
+    fn listxattr(&self, request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        self.start(request, move |vfs, cred| async move {
+            match vfs.listxattrs(&cred, ino.0).await {
+                Ok(names) => reply::sized(reply, &convert::xattr_list(&names), size),
+                Err(error) => reply.error(reply::errno_or_without(&error)),
+            }
+        });
     }
 
-    fn removexattr(&self, _request: &Request, _ino: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
-        reply.error(Errno::ENOSYS);
+    fn removexattr(&self, request: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let Some(name) = convert::xattr_name(name) else {
+            return reply.error(Errno::EOPNOTSUPP);
+        };
+        self.start(request, move |vfs, cred| async move {
+            reply::xattr_changed(reply, vfs.removexattr(&cred, ino.0, &name).await);
+        });
+    }
+
+    fn getlk(
+        &self,
+        request: &Request,
+        _ino: INodeNo,
+        handle: FileHandle,
+        lock_owner: LockOwner,
+        start: u64,
+        end: u64,
+        kind: i32,
+        pid: u32,
+        reply: ReplyLock,
+    ) {
+        let Some(Some(kind)) = convert::lock_kind(kind) else {
+            return reply.error(Errno::EINVAL);
+        };
+        let caller = vfs::Caller { owner: lock_owner.0, pid };
+        let range = convert::lock_range(start, end);
+        self.start(request, move |vfs, _| async move {
+            reply::lock(reply, vfs.getlk(fh(handle), caller, range, kind).await);
+        });
+    }
+
+    fn setlk(
+        &self,
+        request: &Request,
+        _ino: INodeNo,
+        handle: FileHandle,
+        lock_owner: LockOwner,
+        start: u64,
+        end: u64,
+        kind: i32,
+        pid: u32,
+        sleep: bool,
+        reply: ReplyEmpty,
+    ) {
+        let Some(kind) = convert::lock_kind(kind) else {
+            return reply.error(Errno::EINVAL);
+        };
+        let caller = vfs::Caller { owner: lock_owner.0, pid };
+        let range = convert::lock_range(start, end);
+        let Some(kind) = kind else {
+            return self.start(request, move |vfs, _| async move {
+                reply::empty(reply, vfs.unlock(fh(handle), caller, range).await);
+            });
+        };
+        let waiter = Caller::from(request);
+        self.start_waiting(move |vfs| async move {
+            let interrupted = || waiter.is_interrupted();
+            let interrupted: Option<&(dyn Fn() -> bool + Send + Sync)> = if sleep { Some(&interrupted) } else { None };
+            reply::empty(reply, vfs.lock(fh(handle), caller, range, kind, interrupted).await);
+        });
     }
 
     fn bmap(&self, _request: &Request, _ino: INodeNo, _blocksize: u32, _index: u64, reply: ReplyBmap) {
@@ -474,43 +568,58 @@ impl Filesystem for Adapter {
 
     fn fallocate(
         &self,
-        _request: &Request,
+        request: &Request,
         _ino: INodeNo,
-        _handle: FileHandle,
-        _offset: u64,
-        _length: u64,
-        _mode: i32,
+        handle: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
         reply: ReplyEmpty,
     ) {
-        reply.error(Errno::ENOSYS);
+        let Some(how) = convert::allocation(mode) else {
+            return reply.error(Errno::EOPNOTSUPP);
+        };
+        self.start(request, move |vfs, cred| async move {
+            reply::empty(reply, vfs.fallocate(&cred, fh(handle), how, offset, length).await);
+        });
     }
 
-    fn lseek(
-        &self,
-        _request: &Request,
-        _ino: INodeNo,
-        _handle: FileHandle,
-        _offset: i64,
-        _whence: i32,
-        reply: ReplyLseek,
-    ) {
-        reply.error(Errno::ENOSYS);
+    fn lseek(&self, request: &Request, _ino: INodeNo, handle: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+        let Some(what) = convert::seek_what(whence) else {
+            return reply.error(Errno::EINVAL);
+        };
+        let Ok(offset) = u64::try_from(offset) else {
+            return reply.error(Errno::ENXIO);
+        };
+        self.start(request, move |vfs, cred| async move {
+            match vfs.seek(&cred, fh(handle), offset, what).await {
+                Ok(found) => reply.offset(found.cast_signed()),
+                Err(error) => reply.error(reply::errno_or_without(&error)),
+            }
+        });
     }
 
     fn copy_file_range(
         &self,
-        _request: &Request,
+        request: &Request,
         _ino_in: INodeNo,
-        _handle_in: FileHandle,
-        _offset_in: u64,
+        handle_in: FileHandle,
+        offset_in: u64,
         _ino_out: INodeNo,
-        _handle_out: FileHandle,
-        _offset_out: u64,
-        _length: u64,
-        _flags: CopyFileRangeFlags,
+        handle_out: FileHandle,
+        offset_out: u64,
+        length: u64,
+        flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        reply.error(Errno::ENOSYS);
+        if !flags.is_empty() {
+            return reply.error(Errno::EINVAL);
+        }
+        self.start(request, move |vfs, cred| async move {
+            let copied = vfs.copy(&cred, (fh(handle_in), offset_in), (fh(handle_out), offset_out), length).await;
+            // Far more than is ever copied at once would not fit into the answer.
+            reply::written(reply, copied.map(|count| count.min(u64::from(u32::MAX)) as u32));
+        });
     }
 }
 

@@ -30,6 +30,31 @@ impl From<&fuser::Request> for Caller {
     }
 }
 
+impl Caller {
+    /// Whether a signal waits for the caller, who can only take it when its request is answered. The kernel tells file
+    /// systems of that (FUSE_INTERRUPT), but fuser does not pass it on.
+    pub fn is_interrupted(self) -> bool {
+        cfg!(target_os = "linux")
+            && self.pid != 0
+            && match std::fs::read_to_string(format!("/proc/{}/status", self.pid)) {
+                Ok(status) => has_signal(&status),
+                // The process is gone.
+                Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+            }
+    }
+}
+
+/// Whether a signal is pending for a thread or its process that is not blocked. One that is ignored never is pending
+/// unless it is blocked, too.
+fn has_signal(status: &str) -> bool {
+    let mask = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        u64::from_str_radix(line.trim(), 16).ok()
+    };
+    let pending = mask("SigPnd:").unwrap_or(0) | mask("ShdPnd:").unwrap_or(0);
+    pending & !mask("SigBlk:").unwrap_or(0) & !mask("SigIgn:").unwrap_or(0) != 0
+}
+
 /// The groups of those who asked lately.
 #[derive(Debug, Default)]
 pub struct Groups {
@@ -96,6 +121,20 @@ mod tests {
         assert_eq!(&*groups_in(status), [4, 24, 1000]);
         assert!(groups_in("Name:\tGroups\n").is_empty());
         assert!(groups_in("Groups:\t \n").is_empty());
+    }
+
+    #[test]
+    fn a_signal_counts_unless_it_is_blocked() {
+        let status = |pending: &str, shared: &str, blocked: &str| {
+            format!("SigQ:\t0/15\nSigPnd:\t{pending}\nShdPnd:\t{shared}\nSigBlk:\t{blocked}\nSigIgn:\t{:016x}\n", 4)
+        };
+        let (none, int, term) = ("0000000000000000", "0000000000000002", "0000000000004000");
+        assert!(!has_signal(&status(none, none, none)));
+        assert!(has_signal(&status(int, none, none)));
+        assert!(has_signal(&status(none, term, int)));
+        assert!(!has_signal(&status(none, int, int)));
+        assert!(!has_signal(&status(none, "0000000000000004", none)), "ignored");
+        assert!(!has_signal("garbage"));
     }
 
     #[test]

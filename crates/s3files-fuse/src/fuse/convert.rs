@@ -1,11 +1,18 @@
 //! Words of FUSE into words of `vfs`, and back.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use fuser::{FileAttr, FileType, FopenFlags, INodeNo, TimeOrNow};
 use nix::fcntl::OFlag;
+use nix::libc;
 use nix::sys::stat::SFlag;
-use vfs::{Attr, Errno, FileKind, NodeKind, OpenFlags, Opened, RenameFlags, TimeSet, Timestamp};
+use vfs::{
+    Allocation, Attr, Errno, FileKind, LockKind, LockRange, NodeKind, OpenFlags, Opened, RenameFlags, SeekWhat,
+    TimeSet, Timestamp, XattrSet,
+};
 
 /// What programs are told to read and write at a time (`st_blksize`).
 const BLOCK_SIZE: u32 = 256 << 10;
@@ -172,6 +179,115 @@ pub fn rename_flags(flags: fuser::RenameFlags) -> Option<RenameFlags> {
     flags.is_empty().then(RenameFlags::default)
 }
 
+/// The end of a file, as the kernel writes it in a lock (`OFFSET_MAX`).
+const LOCK_END: u64 = i64::MAX as u64;
+
+/// "No lock", as an answer.
+pub const UNLOCKED: i32 = libc::F_UNLCK as i32;
+
+/// The kind of a lock, `Some(None)` for none; `None` for a number that stands for nothing.
+pub fn lock_kind(number: i32) -> Option<Option<LockKind>> {
+    const READ: i32 = libc::F_RDLCK as i32;
+    const WRITE: i32 = libc::F_WRLCK as i32;
+    match number {
+        READ => Some(Some(LockKind::Read)),
+        WRITE => Some(Some(LockKind::Write)),
+        UNLOCKED => Some(None),
+        _ => None,
+    }
+}
+
+pub fn lock_number(kind: LockKind) -> i32 {
+    match kind {
+        LockKind::Read => libc::F_RDLCK as i32,
+        LockKind::Write => libc::F_WRLCK as i32,
+    }
+}
+
+pub fn lock_range(start: u64, end: u64) -> LockRange {
+    LockRange { first: start, last: if end >= LOCK_END { u64::MAX } else { end.max(start) } }
+}
+
+pub fn lock_ends(range: LockRange) -> (u64, u64) {
+    (range.first.min(LOCK_END), range.last.min(LOCK_END))
+}
+
+/// What stands before the names of the one namespace that NFS knows (RFC 8276 §8.1). macOS has one namespace only.
+const XATTR_PREFIX: &[u8] = if cfg!(target_os = "linux") { b"user." } else { b"" };
+
+/// A name without its namespace; `None` for the namespaces that stay on this machine.
+pub fn xattr_name(name: &OsStr) -> Option<Bytes> {
+    name.as_bytes().strip_prefix(XATTR_PREFIX).map(Bytes::copy_from_slice)
+}
+
+/// What there is to say of an attribute of another namespace.
+pub fn absent_xattr(name: &OsStr) -> fuser::Errno {
+    if name.as_bytes() == b"security.capability" { fuser::Errno::NO_XATTR } else { fuser::Errno::EOPNOTSUPP }
+}
+
+/// Names as programs get them: one after the other, each with a NUL behind it.
+pub fn xattr_list(names: &[Bytes]) -> Vec<u8> {
+    let mut list = Vec::new();
+    for name in names {
+        list.extend_from_slice(XATTR_PREFIX);
+        list.extend_from_slice(name);
+        list.push(0);
+    }
+    list
+}
+
+#[cfg(target_os = "linux")]
+pub fn xattr_set(flags: i32) -> Option<XattrSet> {
+    match flags {
+        0 => Some(XattrSet::Either),
+        libc::XATTR_CREATE => Some(XattrSet::Create),
+        libc::XATTR_REPLACE => Some(XattrSet::Replace),
+        _ => None,
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub fn xattr_set(flags: i32) -> Option<XattrSet> {
+    // XATTR_CREATE and XATTR_REPLACE; the others (no following of links and the like) are the kernel's.
+    match flags & 6 {
+        0 => Some(XattrSet::Either),
+        2 => Some(XattrSet::Create),
+        4 => Some(XattrSet::Replace),
+        _ => None,
+    }
+}
+
+/// What `fallocate` is to do; `None` for what no protocol can.
+#[cfg(target_os = "linux")]
+pub fn allocation(mode: i32) -> Option<Allocation> {
+    const KEEP: i32 = libc::FALLOC_FL_KEEP_SIZE;
+    const HOLE: i32 = libc::FALLOC_FL_PUNCH_HOLE | KEEP;
+    const ZERO: i32 = libc::FALLOC_FL_ZERO_RANGE;
+    const ZERO_KEEP: i32 = ZERO | KEEP;
+    match mode {
+        0 => Some(Allocation::Reserve),
+        KEEP => Some(Allocation::ReserveWithin),
+        HOLE => Some(Allocation::Hole),
+        ZERO => Some(Allocation::Zeros { keep_size: false }),
+        ZERO_KEEP => Some(Allocation::Zeros { keep_size: true }),
+        _ => None,
+    }
+}
+
+/// macOS has F_PREALLOCATE and F_PUNCHHOLE, which do not come here.
+#[cfg(not(target_os = "linux"))]
+pub fn allocation(mode: i32) -> Option<Allocation> {
+    (mode == 0).then_some(Allocation::Reserve)
+}
+
+pub fn seek_what(whence: i32) -> Option<SeekWhat> {
+    match whence {
+        libc::SEEK_DATA => Some(SeekWhat::Data),
+        libc::SEEK_HOLE => Some(SeekWhat::Hole),
+        _ => None,
+    }
+}
+
 pub fn time_set(time: TimeOrNow) -> TimeSet {
     match time {
         TimeOrNow::Now => TimeSet::Now,
@@ -228,6 +344,25 @@ mod tests {
         let time = timestamp(UNIX_EPOCH - Duration::new(2, 750_000_000));
         assert_eq!(time, Timestamp { seconds: -2, nanos: 750_000_000 });
         assert_eq!(timestamp(UNIX_EPOCH + Duration::new(2, 5)), Timestamp { seconds: 2, nanos: 5 });
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn only_the_namespace_of_users_goes_over_the_wire() {
+        assert_eq!(xattr_name(OsStr::new("user.note")).unwrap(), "note");
+        assert_eq!(xattr_name(OsStr::new("security.capability")), None);
+        assert_eq!(xattr_name(OsStr::new("system.posix_acl_access")), None);
+        assert_eq!(xattr_list(&[Bytes::from_static(b"a"), Bytes::from_static(b"b.c")]), b"user.a\0user.b.c\0");
+    }
+
+    #[test]
+    fn a_lock_to_the_end_of_the_file_stays_one() {
+        let range = lock_range(5, LOCK_END);
+        assert_eq!(range, LockRange { first: 5, last: u64::MAX });
+        assert_eq!(lock_ends(range), (5, LOCK_END));
+        assert_eq!(lock_ends(lock_range(3, 9)), (3, 9));
+        assert_eq!(lock_kind(lock_number(LockKind::Write)), Some(Some(LockKind::Write)));
+        assert_eq!((lock_kind(UNLOCKED), lock_kind(99)), (Some(None), None));
     }
 
     #[cfg(target_os = "linux")]

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fuser::{
-    FileHandle, FopenFlags, Generation, ReplyAttr, ReplyCreate, ReplyData, ReplyEmpty, ReplyEntry, ReplyOpen,
-    ReplyWrite,
+    FileHandle, FopenFlags, Generation, ReplyAttr, ReplyCreate, ReplyData, ReplyEmpty, ReplyEntry, ReplyLock,
+    ReplyOpen, ReplyWrite, ReplyXattr,
 };
 use vfs::{Attr, Entry, Fh, Looked, Opened, Result};
 
@@ -17,6 +17,43 @@ use super::convert;
 pub fn errno(error: &vfs::Error) -> fuser::Errno {
     tracing::debug!(%error, "refused");
     convert::errno(error.errno())
+}
+
+/// The same for requests with which the kernel can do without a file system: it does not ask again.
+pub fn errno_or_without(error: &vfs::Error) -> fuser::Errno {
+    match error {
+        vfs::Error::Unsupported(_) => fuser::Errno::ENOSYS,
+        error => errno(error),
+    }
+}
+
+/// A change of an extended attribute.
+pub fn xattr_changed(reply: ReplyEmpty, result: Result<()>) {
+    match result {
+        Ok(()) => reply.ok(),
+        Err(error) => reply.error(errno_or_without(&error)),
+    }
+}
+
+/// Bytes for a program that has room for `size`, or with 0 wants to know how many there are.
+pub fn sized(reply: ReplyXattr, bytes: &[u8], size: u32) {
+    match (size, u32::try_from(bytes.len())) {
+        (0, Ok(len)) => reply.size(len),
+        (size, Ok(len)) if len <= size => reply.data(bytes),
+        (0, Err(_)) => reply.error(fuser::Errno::E2BIG),
+        _ => reply.error(fuser::Errno::ERANGE),
+    }
+}
+
+pub fn lock(reply: ReplyLock, result: Result<Option<vfs::Lock>>) {
+    match result {
+        Ok(None) => reply.locked(0, 0, convert::UNLOCKED, 0),
+        Ok(Some(lock)) => {
+            let (start, end) = convert::lock_ends(lock.range);
+            reply.locked(start, end, convert::lock_number(lock.kind), lock.pid);
+        }
+        Err(error) => reply.error(errno(&error)),
+    }
 }
 
 pub fn looked(reply: ReplyEntry, result: Result<Looked>) {

@@ -2,12 +2,14 @@
 //!
 //! A file that a program still has open must stay until it is closed. Where the server promises that
 //! (OPEN4_RESULT_PRESERVE_UNLINKED, RFC 8881 §18.16.3) it is simply removed; elsewhere it is renamed to a name of our own
-//! in the same directory, which is not shown, and removed with the last close.
+//! in the same directory, which is not shown, and removed with the last close. The kernel does not wait for that close, so
+//! the next request may be the removal of the directory; then the directory waits for it.
 
-use std::sync::Arc;
+use std::pin::pin;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
-use nfs4_client::{ChangeInfo, Cred};
+use nfs4_client::{ChangeInfo, Cred, Errno};
 
 use crate::attr::FileKind;
 use crate::error::{Error, Result};
@@ -44,7 +46,33 @@ impl Vfs {
             return Err(Error::NotDirectory);
         }
         let (vfs, cred, name) = (self.clone(), cred.clone(), Bytes::copy_from_slice(name));
-        self.to_its_end(async move { vfs.remove(&cred, &dir, name, &node).await }).await
+        let work = async move {
+            match vfs.remove(&cred, &dir, name.clone(), &node).await {
+                Err(error) if vfs.is_empty_now(&error, &node).await => vfs.remove(&cred, &dir, name, &node).await,
+                outcome => outcome,
+            }
+        };
+        self.to_its_end(work).await
+    }
+
+    /// Whether a directory that the server holds for full was so because of hidden files whose last close is under way.
+    /// They have gone when this returns.
+    async fn is_empty_now(&self, error: &Error, dir: &Node) -> bool {
+        // A rename onto a directory that is not empty may give either.
+        if !matches!(error.errno(), Errno::NotEmpty | Errno::Exist) || dir.kind != FileKind::Directory {
+            return false;
+        }
+        let mut waited = false;
+        loop {
+            let mut gone = pin!(self.mount().hidden_gone.notified());
+            gone.as_mut().enable();
+            let hidden: Vec<_> = dir.lock().dir().hidden.iter().filter_map(Weak::upgrade).collect();
+            if !hidden.iter().any(|node| is_leaving(node)) {
+                return waited;
+            }
+            waited = true;
+            gone.await;
+        }
     }
 
     async fn remove(&self, cred: &Cred, dir: &Arc<Node>, name: Bytes, node: &Arc<Node>) -> Result<()> {
@@ -57,7 +85,7 @@ impl Vfs {
             }
             Err(error) => {
                 drop(own);
-                if error.errno() == nfs4_client::Errno::NoEnt {
+                if error.errno() == Errno::NoEnt {
                     dir.lock().dir().names.unlearn(&name);
                 }
                 Err(error.into())
@@ -93,6 +121,7 @@ impl Vfs {
             let mount = vfs.mount();
             let (info, _) = mount.client.rename(&cred, &dir.handle, &name, &dir.handle, &hidden).await?;
             own.done(info, vec![Edit(name, Dentry::Missing)], mount.options.timeouts.dir_min);
+            dir.lock().dir().hidden.push(Arc::downgrade(&node));
             let closed = {
                 let mut state = node.lock();
                 state.hidden = Some(Hidden { dir: Arc::clone(&dir), name: hidden, cred });
@@ -115,6 +144,8 @@ impl Vfs {
             let name = String::from_utf8_lossy(&hidden.name);
             tracing::warn!(%error, "a file that was removed while it was open is left behind as {name}");
         }
+        hidden.dir.lock().dir().hidden.retain(|other| !std::ptr::eq(other.as_ptr(), Arc::as_ptr(node)));
+        self.mount().hidden_gone.notify_waiters();
     }
 
     /// Renames; an existing target is replaced. One round trip.
@@ -153,7 +184,16 @@ impl Vfs {
         }
         let (vfs, cred) = (self.clone(), cred.clone());
         let names = (Bytes::copy_from_slice(name), Bytes::copy_from_slice(newname));
-        self.to_its_end(async move { vfs.rename_at_server(&cred, [&from, &to], names, &node, target).await }).await
+        let work = async move {
+            let renamed = vfs.rename_at_server(&cred, [&from, &to], names.clone(), &node, target.clone()).await;
+            match (renamed, &target) {
+                (Err(error), Some(replaced)) if vfs.is_empty_now(&error, replaced).await => {
+                    vfs.rename_at_server(&cred, [&from, &to], names, &node, target).await
+                }
+                (outcome, _) => outcome,
+            }
+        };
+        self.to_its_end(work).await
     }
 
     async fn rename_at_server(
@@ -174,7 +214,7 @@ impl Vfs {
             Ok(changes) => changes,
             Err(error) => {
                 drop((own_from, own_to));
-                if error.errno() == nfs4_client::Errno::NoEnt {
+                if error.errno() == Errno::NoEnt {
                     from.lock().dir().names.unlearn(&name);
                 }
                 return Err(error.into());
@@ -224,6 +264,12 @@ fn both(source: ChangeInfo, destination: ChangeInfo) -> ChangeInfo {
         before: earlier(source.before, destination.before),
         after: later(source.after, destination.after),
     }
+}
+
+/// Whether a hidden file's last close is under way.
+fn is_leaving(node: &Node) -> bool {
+    let mut state = node.lock();
+    state.known_file().is_none_or(|file| file.closing >= file.handles)
 }
 
 /// Whether removing the file's name must leave the file alone because it is open and the server would not keep it.

@@ -203,7 +203,7 @@ pub async fn find(vfs: &Vfs, cred: &Cred, dir: u64, name: &str) -> Option<Entry>
 }
 
 pub async fn close(vfs: &Vfs, cred: &Cred, ino: u64, fh: Fh) {
-    vfs.flush(cred, ino, fh).await.unwrap();
+    vfs.flush(cred, ino, fh, None).await.unwrap();
     vfs.release(cred, ino, fh).await.unwrap();
 }
 
