@@ -38,6 +38,9 @@ struct Serve {
     /// Which server is played from memory.
     #[arg(long, value_enum, default_value_t = Played::S3files)]
     profile: Played,
+    /// Delegate files to clients that ask for it in OPEN and have a back channel; only with --profile full.
+    #[arg(long)]
+    delegations: bool,
     /// How long a client of the server in memory may be silent, in seconds.
     #[arg(long, default_value_t = 90, value_name = "SECONDS")]
     lease: u64,
@@ -69,7 +72,7 @@ struct Serve {
     /// Where randomness on purpose comes from; printed, so that a run can be had again.
     #[arg(long)]
     seed: Option<u64>,
-    /// The credentials lack s3files:ClientWrite.
+    /// The credentials lack s3files:ClientWrite; not with --forward, where the server behind decides what may be written.
     #[arg(long)]
     read_only_key: bool,
     /// Which certificate the server shows.
@@ -192,7 +195,15 @@ impl Serve {
             Played::S3files => Profile::S3Files,
             Played::Full => Profile::Full,
         };
-        builder = builder.config(Config { lease: Duration::from_secs(self.lease), ..Config::new(profile) });
+        anyhow::ensure!(
+            !self.delegations || (profile == Profile::Full && self.backend.forward.is_none()),
+            "--delegations needs --profile full and has no effect in front of another server"
+        );
+        builder = builder.config(Config {
+            lease: Duration::from_secs(self.lease),
+            delegations: self.delegations,
+            ..Config::new(profile)
+        });
         if let Some(dir) = self.backend.dir {
             builder = builder.import(dir);
         }

@@ -173,7 +173,7 @@ impl MockServerBuilder {
         self
     }
 
-    /// Whether the credentials lack `s3files:ClientWrite`.
+    /// Whether the credentials lack `s3files:ClientWrite`. Not in front of another server ([`forward`](Self::forward)).
     pub fn read_only_credentials(mut self, read_only: bool) -> Self {
         self.read_only = read_only;
         self
@@ -249,6 +249,12 @@ impl MockServerBuilder {
             return Err(MockError::Choice(format!(
                 "{plain} is not on this machine; NFS without TLS is served on loopback only"
             )));
+        }
+        if self.read_only && matches!(self.backend, Backend::Forward(_)) {
+            return Err(MockError::Choice(
+                "credentials without ClientWrite have no effect in front of another server, which does not know of them"
+                    .into(),
+            ));
         }
         let kept = Kept::open(self.state_dir.as_deref(), self.credentials)?;
         let clock = Arc::new(Clock::default());
@@ -550,7 +556,7 @@ impl MockHandle {
                     let stop = self.stop.clone();
                     self.tracker.spawn(async move {
                         if tokio::time::timeout(wait, stop.cancelled()).await.is_err() {
-                            later.happen(event);
+                            later.happen(event).await;
                         }
                     });
                 }

@@ -2,6 +2,7 @@
 //! compounds. Each test names the section it comes from. The server's invariants are checked after every call.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod delegations;
 mod driver;
 mod files;
 mod honest;

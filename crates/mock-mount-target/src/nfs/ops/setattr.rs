@@ -115,6 +115,7 @@ impl Server {
             self.may_set_size(cx, file, &args.stateid)?;
         }
         self.may_set(cx, file, &wanted)?;
+        self.recall_for_change(cx, file, wanted.size == Some(0))?;
         self.set(cx, file, &wanted)?;
         Ok(wanted.mask)
     }
