@@ -32,6 +32,7 @@ use crate::plan::{Fault, FaultPlan};
 use crate::s3::S3End;
 use crate::service::{ConnInfo, Service};
 use crate::shared::{Connections, Counters, Mistakes, Shared, WireCounters};
+use crate::unanswered::Unanswered;
 use crate::wire::{WireFaults, WireRule};
 
 const THIS_MACHINE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -282,6 +283,7 @@ impl MockServerBuilder {
             binder: Binder::new(self.seed, self.bucket.clone()),
             link: Arc::new(Link::new(self.link, self.seed)),
             wire: WireFaults::new(self.seed),
+            unanswered: Unanswered::default(),
             clock: Arc::clone(&clock),
             mistakes: Mistakes::default(),
             refusals: Mistakes::default(),

@@ -10,7 +10,7 @@
 //! name = "a.txt"            # only operations on this name; only this key of S3
 //! byte = 4096               # only READ and WRITE that touch this byte; with bytes_in, the byte itself
 //! after_ms = 500            # not before the mock has run for so long; with time, when it happens
-//! do = "status"             # what goes wrong, with its own parameters
+//! do = "status"             # what goes wrong, with its own parameters (recall: wants every delegation back)
 //! status = "NFS4ERR_DELAY"
 //! ```
 

@@ -90,10 +90,10 @@ impl Session {
 }
 
 fn compound(id: Sessionid4, sequenceid: u32, minor: u32, waiting: &Waiting) -> CbCompound4args {
-    let referring = waiting.referring.clone().map(|call| ReferringCallList4 {
-        rcl_sessionid: id,
-        rcl_referring_calls: vec![call].into(),
-    });
+    let referring = waiting
+        .referring
+        .clone()
+        .map(|call| ReferringCallList4 { rcl_sessionid: id, rcl_referring_calls: vec![call].into() });
     let sequence = CbSequence4args {
         csa_sessionid: id,
         csa_sequenceid: sequenceid,
@@ -156,7 +156,9 @@ impl Server {
 
     /// The callbacks to send.
     pub fn take_callbacks(&mut self) -> Vec<Callback> {
-        std::mem::take(&mut self.outbox)
+        let mut calls = std::mem::take(&mut self.outbox);
+        calls.retain(|call| self.sessions.contains_key(&call.session));
+        calls
     }
 
     /// How a callback ended: the client's `CB_COMPOUND4res`, or nothing when the connection was lost first.
@@ -185,7 +187,7 @@ impl Server {
         let error = result.map(CbResop4::error);
         let (fits, told) = match (purpose, error) {
             (Purpose::Heartbeat | Purpose::Recall(_), Some(None)) => (true, Told::Yes),
-            // The recall may have overtaken the delegation, or its return (RFC 8881 §20.2.4, §10.4.6).
+            // The recall may have overtaken the delegation, or its return (RFC 8881 §20.2.4, §10.4.4).
             (Purpose::Recall(_), Some(Some(error))) => {
                 (matches!(error, E::BadStateid | E::Badhandle | E::Delay), Told::Refused)
             }

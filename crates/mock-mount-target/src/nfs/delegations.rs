@@ -23,8 +23,8 @@ use super::compound::Context;
 use super::config::Now;
 use super::memfs::FileId;
 use super::server::Server;
-use super::state::delegations::{Delegation, Recall, Told};
 use super::state::StateNumber;
+use super::state::delegations::{Delegation, Recall, Told};
 
 impl Server {
     /// The delegation that comes with an OPEN, or why there is none.
@@ -228,7 +228,8 @@ impl Server {
             let last = self.sessions.get(by).and_then(|session| session.slots.last(*slot));
             *by == session && last == Some(*sequence)
         });
-        let referring = under_way.map(|(_, slot, sequence)| ReferringCall4 { rc_sequenceid: sequence, rc_slotid: slot });
+        let referring =
+            under_way.map(|(_, slot, sequence)| ReferringCall4 { rc_sequenceid: sequence, rc_slotid: slot });
         if self.call_back(session, op, Purpose::Recall(number), referring)
             && let Some(recall) = self.states.delegation_mut(number).and_then(|held| held.recall.as_mut())
         {
@@ -236,7 +237,7 @@ impl Server {
         }
     }
 
-    /// Revokes what did not come back within a lease (RFC 8881 §10.4.6).
+    /// Revokes what did not come back within a lease (RFC 8881 §10.4.5, §10.4.6).
     pub(super) fn revoke_overdue(&mut self, now: Now) {
         let lease = self.config.lease;
         let late = |held: &Delegation| held.recall.is_some_and(|recall| now.0.saturating_sub(recall.since.0) > lease);

@@ -104,15 +104,6 @@ fn recalled(world: &mut World) -> CbRecall4args {
     asked
 }
 
-fn status_flags(world: &mut World, c: &mut Client) -> u32 {
-    let result = world.send(c, vec![Argop4::Sequence(c.next(0))]);
-    c.sequence[0] += 1;
-    match &result.resarray[0] {
-        Resop4::Sequence(Ok(done)) => done.sr_status_flags,
-        other => panic!("{other:?}"),
-    }
-}
-
 /// §10.2, §18.16.3: only a client that asks for a delegation gets one, and of the kind that its access allows.
 #[test]
 fn a_delegation_is_given_to_whoever_asks_and_to_nobody_else() {
@@ -178,7 +169,7 @@ fn a_refused_delegation_says_why() {
     assert_eq!(open_wishing(&mut world, &mut a, "f", WANTS_READ).1, why(WhyNoDelegation4::NotSuppDowngrade));
 }
 
-/// §10.4.1, §20.2: a clashing OPEN is delayed, the delegation is recalled by its stateid and handle, and once it is
+/// §10.4.4, §20.2: a clashing OPEN is delayed, the delegation is recalled by its stateid and handle, and once it is
 /// returned the OPEN goes through. The holder's own opens clash with nothing.
 #[test]
 fn a_clashing_open_waits_until_the_delegation_is_returned() {
@@ -226,7 +217,7 @@ fn read_delegations_are_shared_and_a_write_delegation_is_not() {
     assert!(world.mistakes().is_empty());
 }
 
-/// §10.4.2, §10.4.3: what others do to a delegated file recalls it: its attributes, its bytes, its names.
+/// §10.4.4: what others do to a delegated file recalls it: its attributes, its bytes, its names.
 #[test]
 fn every_change_by_others_recalls_and_none_by_the_holder() {
     let mut world = world();
@@ -292,7 +283,7 @@ fn a_write_delegation_is_recalled_for_size_and_change_and_reads_of_others() {
     ok(world.call(&mut b, vec![putfh(&file), getattr(&[n::SIZE])]));
 }
 
-/// §10.4.6, §8.2.4, §18.38, §18.46.3: what is not returned within a lease is revoked; the client is told by its flags
+/// §10.4.5, §10.4.6, §18.38, §18.46.3: what is not returned within a lease is revoked; the client is told by its flags
 /// and by DELEG_REVOKED until it lets go, and whoever waited goes on.
 #[test]
 fn a_delegation_that_is_not_returned_within_a_lease_is_revoked() {
@@ -303,12 +294,12 @@ fn a_delegation_that_is_not_returned_within_a_lease_is_revoked() {
     assert_eq!(world.status(&mut b, opening("f", share::ACCESS_BOTH)), Err(Nfs4Error::Delay));
     recalled(&mut world);
     for _ in 0..3 {
-        assert_eq!(status_flags(&mut world, &mut a) & seq4_status::RECALLABLE_STATE_REVOKED, 0);
+        assert_eq!(flags(&mut world, &mut a) & seq4_status::RECALLABLE_STATE_REVOKED, 0);
         assert_eq!(world.status(&mut b, opening("f", share::ACCESS_BOTH)), Err(Nfs4Error::Delay));
         world.pass(LEASE / 3);
     }
     world.pass(Duration::from_secs(1));
-    assert_ne!(status_flags(&mut world, &mut a) & seq4_status::RECALLABLE_STATE_REVOKED, 0);
+    assert_ne!(flags(&mut world, &mut a) & seq4_status::RECALLABLE_STATE_REVOKED, 0);
     ok(world.call(&mut b, opening("f", share::ACCESS_BOTH)));
     assert_eq!(world.status(&mut a, give_back(&file, delegation)), Err(Nfs4Error::DelegRevoked));
     assert_eq!(world.status(&mut a, vec![putfh(&file), read(delegation, 0, 1)]), Err(Nfs4Error::DelegRevoked));
@@ -317,11 +308,11 @@ fn a_delegation_that_is_not_returned_within_a_lease_is_revoked() {
     let Resop4::TestStateid(Ok(tested)) = &results[0] else { panic!("{results:?}") };
     assert_eq!(tested.tsr_status_codes[..], [0, Nfs4Error::DelegRevoked.into()]);
     ok(world.call(&mut a, vec![Argop4::FreeStateid(FreeStateid4args { fsa_stateid: delegation })]));
-    assert_eq!(status_flags(&mut world, &mut a) & seq4_status::RECALLABLE_STATE_REVOKED, 0);
+    assert_eq!(flags(&mut world, &mut a) & seq4_status::RECALLABLE_STATE_REVOKED, 0);
     assert!(world.mistakes().is_empty());
 }
 
-/// §10.4.1, §18.16.3 (CLAIM_DELEGATE_CUR, CLAIM_DELEG_CUR_FH): what the holder opened on its own it may tell the server
+/// §10.4.4, §18.16.3 (CLAIM_DELEGATE_CUR, CLAIM_DELEG_CUR_FH): what the holder opened on its own it may tell the server
 /// of even while the delegation is being recalled; nobody else may, nothing is created, and nothing new is delegated.
 #[test]
 fn the_holder_of_a_delegation_turns_its_own_opens_into_the_servers() {
@@ -334,8 +325,7 @@ fn the_holder_of_a_delegation_turns_its_own_opens_into_the_servers() {
     recalled(&mut world);
     let by_name = |stateid, owner: &str| {
         let mut args = open_args(owner, "f", WANTS_WRITE, Openflag4::NoCreate);
-        args.claim =
-            OpenClaim4::DelegateCur(OpenClaimDelegateCur4 { delegate_stateid: stateid, file: "f".into() });
+        args.claim = OpenClaim4::DelegateCur(OpenClaimDelegateCur4 { delegate_stateid: stateid, file: "f".into() });
         args
     };
     let by_handle = |stateid, owner: &str| {
@@ -380,7 +370,10 @@ fn delegations_do_not_outlive_their_client() {
         vec![Argop4::Delegpurge(Delegpurge4args { clientid: 0 })],
         vec![
             putfh(&file),
-            Argop4::WantDelegation(WantDelegation4args { wda_want: share::WANT_READ_DELEG, wda_claim: DelegClaim4::Fh }),
+            Argop4::WantDelegation(WantDelegation4args {
+                wda_want: share::WANT_READ_DELEG,
+                wda_claim: DelegClaim4::Fh,
+            }),
         ],
     ] {
         assert_eq!(world.status(&mut c, ops.clone()), Err(Nfs4Error::Notsupp), "{ops:?}");
@@ -404,6 +397,26 @@ fn a_held_delegation_is_valid_and_can_only_be_returned() {
     ok(world.call(&mut c, give_back(&file, delegation)));
     world.leave(&mut c);
     world.nobody_is_accused();
+}
+
+/// §10.2.1, §18.46.3: without a back channel nothing can be recalled, and the client is told so.
+#[test]
+fn a_client_without_a_back_channel_is_told_and_its_delegation_revoked_in_the_end() {
+    let mut world = world();
+    let (mut a, mut b) = (world.client("a"), world.client("b"));
+    closed_file(&mut world, &mut a, "f");
+    delegated(&mut world, &mut a, "f", WANTS_READ);
+    world.server.disconnected(a.conn);
+    assert_ne!(flags(&mut world, &mut a) & seq4_status::CB_PATH_DOWN, 0);
+    assert_eq!(world.status(&mut b, opening("f", share::ACCESS_BOTH)), Err(Nfs4Error::Delay));
+    for _ in 0..2 {
+        world.pass(LEASE / 2 + Duration::from_secs(1));
+        assert!(world.server.take_callbacks().is_empty());
+        flags(&mut world, &mut a);
+        flags(&mut world, &mut b);
+    }
+    ok(world.call(&mut b, opening("f", share::ACCESS_BOTH)));
+    assert_ne!(flags(&mut world, &mut a) & seq4_status::RECALLABLE_STATE_REVOKED, 0);
 }
 
 /// §9.1.2, §10.4: a delegation's stateid reads, and writes if it is a write delegation's.
@@ -499,7 +512,7 @@ fn a_recall_that_may_overtake_its_open_says_which_call_that_was() {
     let (mut a, mut b) = (world.client("a"), world.client("b"));
     closed_file(&mut world, &mut a, "f");
     delegated(&mut world, &mut a, "f", WANTS_READ);
-    status_flags(&mut world, &mut a);
+    flags(&mut world, &mut a);
     assert_eq!(world.status(&mut b, opening("f", share::ACCESS_BOTH)), Err(Nfs4Error::Delay));
     assert!(recall(&mut world).1.csa_referring_call_lists.is_empty(), "the next call of the slot shows that it came");
 }
@@ -580,7 +593,7 @@ fn a_client_that_gives_back_what_it_never_had_is_found_out() {
     }
 }
 
-/// §10.4.6, §20.2: the plan makes the server want everything back, or something that nobody has.
+/// §10.4.4, §20.2: the plan makes the server want everything back, or something that nobody has.
 #[test]
 fn a_plan_recalls_at_will() {
     let mut world = world();

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use nfs4::Nfs4Error;
 use nfs4::ops::open::{
-    Close4args, Createhow4, Open4args, Open4resok, OpenClaim4, OpenDelegationType4, OpenDowngrade4args,
-    Openflag4, rflags, share,
+    Close4args, Createhow4, Open4args, Open4resok, OpenClaim4, OpenDelegationType4, OpenDowngrade4args, Openflag4,
+    rflags, share,
 };
 use nfs4::types::{Bitmap4, ChangeInfo4, Stateid4, Verifier4};
 

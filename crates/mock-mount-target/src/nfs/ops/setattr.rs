@@ -126,7 +126,7 @@ impl Server {
             Kind::Directory(_) => return Err(Nfs4Error::Isdir),
             _ => return Err(Nfs4Error::Inval),
         }
-        self.may_use(cx, file, stateid, WRITE)
+        self.is_allowed(cx, file, stateid, WRITE)
     }
 
     /// Who may set what (POSIX `chmod`, `chown`, `utimensat`).

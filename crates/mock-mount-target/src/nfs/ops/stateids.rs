@@ -109,6 +109,12 @@ impl Server {
     /// With an open or a lock, the share access decides: who opened a file keeps it even if its mode changes. With a
     /// special stateid, the mode decides, and other clients' share denials.
     pub(super) fn may_use(&mut self, cx: &Context<'_>, file: FileId, stateid: &Stateid4, want: u32) -> Status {
+        self.is_allowed(cx, file, stateid, want)?;
+        if want == WRITE { self.recall_for_change(cx, file, false) } else { self.recall_for_look(cx, file) }
+    }
+
+    /// The same, without a thought of others' delegations.
+    pub(super) fn is_allowed(&mut self, cx: &Context<'_>, file: FileId, stateid: &Stateid4, want: u32) -> Status {
         let access = if want == WRITE { share::ACCESS_WRITE } else { share::ACCESS_READ };
         let stateid = self.resolved(cx, stateid)?;
         if stateid == Stateid4::ANONYMOUS || stateid == Stateid4::READ_BYPASS {
@@ -116,7 +122,6 @@ impl Server {
                 return Err(Nfs4Error::Grace);
             }
             self.must(cx, file, want)?;
-            self.recall_for_use(cx, file, want)?;
             let denied = self.states.opens_of(file).any(|(_, open)| open.revoked.is_none() && open.deny & access != 0);
             return if denied { Err(Nfs4Error::Locked) } else { Ok(()) };
         }
@@ -133,11 +138,7 @@ impl Server {
             debug_assert!(want == READ || want == WRITE);
             return Err(Nfs4Error::Openmode);
         }
-        self.recall_for_use(cx, file, want)
-    }
-
-    fn recall_for_use(&mut self, cx: &Context<'_>, file: FileId, want: u32) -> Status {
-        if want == WRITE { self.recall_for_change(cx, file, false) } else { self.recall_for_look(cx, file) }
+        Ok(())
     }
 
     /// Asking about any stateid is never a mistake.
