@@ -50,9 +50,7 @@ impl Vfs {
     pub(crate) async fn revalidate(&self, cred: &Cred, node: &Arc<Node>) -> Result<bool> {
         let sent = Instant::now();
         match self.mount().client.getattr(cred, &node.handle).await {
-            Err(error)
-                if node.is_special() && matches!(error.status(), Some(Nfs4Error::Inval | Nfs4Error::Stale)) =>
-            {
+            Err(error) if node.is_special() && matches!(error.status(), Some(Nfs4Error::Inval | Nfs4Error::Stale)) => {
                 match self.revalidate_by_name(cred, node).await {
                     Some(changed) => Ok(changed),
                     None => self.heard(node, Err(error)),
