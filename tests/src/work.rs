@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -142,4 +143,50 @@ fn make_repository(lab: &Lab, origin: &Path) -> anyhow::Result<()> {
         run(at(lab).args(["commit", "--quiet", "--message"]).arg(name), LIMIT)?.ok()?;
     }
     Ok(())
+}
+
+/// A tar of C files is unpacked in the folder of any NFS server without TLS on this machine, compiled there, linked and
+/// run. The directories are small: ganesha's client reads a listing's second page wrongly.
+pub fn small_build(lab: &Lab, server: SocketAddr, export: &str) -> anyhow::Result<()> {
+    const DIRECTORIES: usize = 10;
+    const FILES: usize = 6;
+    let tree = lab.path("program");
+    let (mut declarations, mut calls) = (Vec::new(), Vec::new());
+    for directory in 0..DIRECTORIES {
+        fs::create_dir_all(tree.join(format!("part{directory}")))?;
+        for file in 0..FILES {
+            let name = format!("f{directory}_{file}");
+            fs::write(
+                tree.join(format!("part{directory}/{name}.c")),
+                format!("int {name}(void) {{ return {}; }}\n", directory * FILES + file),
+            )?;
+            declarations.push(format!("int {name}(void);\n"));
+            calls.push(format!("{name}()"));
+        }
+    }
+    let (declarations, sum) = (declarations.concat(), calls.join(" + "));
+    let main = format!("#include <stdio.h>\n{declarations}int main(void) {{ printf(\"%d\\n\", {sum}); return 0; }}\n");
+    fs::write(tree.join("main.c"), main)?;
+    let archive = lab.path("program.tar");
+    step("tar", Command::new("tar").arg("-cf").arg(&archive).arg("-C").arg(lab.path("")).arg("program"))?;
+
+    let (ip, port) = (server.ip().to_string(), server.port().to_string());
+    let folder = lab.folder().display().to_string();
+    let mounted =
+        lab.mount_by(&mut lab.product(["mount", "--plain", &ip, "--port", &port, "--path", export, &folder]))?;
+    step("tar -x", Command::new("tar").arg("-xf").arg(&archive).current_dir(mounted.folder()))?;
+    let program = mounted.path("program");
+    let differences = step("diff -r", Command::new("diff").arg("-r").arg(&tree).arg(&program))?;
+    ensure!(differences.is_empty(), "{differences}");
+    for directory in 0..DIRECTORIES {
+        let files = (0..FILES).map(|file| format!("f{directory}_{file}.c"));
+        step("cc -c", Command::new("cc").arg("-c").args(files).current_dir(program.join(format!("part{directory}"))))?;
+    }
+    let objects = (0..DIRECTORIES).flat_map(|d| (0..FILES).map(move |f| format!("part{d}/f{d}_{f}.o")));
+    step("cc", Command::new("cc").args(["-o", "program", "main.c"]).args(objects).current_dir(&program))?;
+    let total = DIRECTORIES * FILES;
+    let said = step("the program", &mut Command::new(program.join("program")))?;
+    ensure!(said.trim() == (total * (total - 1) / 2).to_string(), "it says {said}");
+    step("rm -r", Command::new("rm").arg("-r").arg(&program))?;
+    mounted.umount()
 }

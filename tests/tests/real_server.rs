@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use mock_mount_target::nfs::Profile;
 use mock_mount_target::{MockHandle, MockServer};
 use whole_product_tests::{Lab, work};
 use xtask::ganesha::{self, Ganesha, Grace};
@@ -41,4 +42,23 @@ fn a_git_clone_in_the_folder_is_sound_and_clean() {
 #[ignore = "needs nfs-ganesha: cargo xtask real-server"]
 fn a_file_of_1_gib_has_the_same_sha_256_after_a_new_mount() {
     with_ganesha(work::large_file);
+}
+
+/// The other way round: the mock is the server, and its client is not ours. ganesha's PROXY_V4 speaks NFSv4.1 with a
+/// session, opens and locks; what it is told to do comes through a folder.
+#[test]
+#[ignore = "needs nfs-ganesha: cargo xtask real-server"]
+fn another_client_untars_and_compiles_on_the_mocks_plain_door_and_leaves_nothing_open() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let lab = Lab::new(PRODUCT, LIMIT).unwrap();
+    let mock = runtime.block_on(MockServer::builder().profile(Profile::Full).plain().start()).unwrap();
+    let ganesha = Ganesha::in_front_of(&lab.path("ganesha"), mock.plain_addr().unwrap()).unwrap();
+    let outcome = work::small_build(&lab, ganesha.address(), ganesha::EXPORT);
+    // It does not end when it is told to (its client side waits for ever), so what it holds at the end counts.
+    drop(ganesha);
+    let (opens, verdict) = (mock.count_of("OPEN"), mock.verdict());
+    runtime.block_on(mock.stop());
+    outcome.unwrap();
+    assert!(opens > 100, "ganesha opened {opens} files at the mock");
+    assert_eq!(verdict, Vec::<String>::new());
 }

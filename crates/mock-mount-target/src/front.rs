@@ -33,7 +33,7 @@ use crate::wire::{On, WireAction};
 /// How long a handshake may take.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 /// Plain text that one connection's TLS holds before it waits for the socket.
-const TLS_BUFFER: usize = 1 << 20;
+const TLS_BUFFER: usize = 256 << 10;
 
 /// The TLS side of the door.
 #[derive(Clone)]

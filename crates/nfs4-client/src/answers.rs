@@ -93,6 +93,8 @@ pub struct Opened {
     pub rights: Option<Access>,
     /// Its first bytes, where they were asked for and the server gave them along.
     pub data: Option<ReadData>,
+    /// What the name stands for, where one was to be looked up along with the open: this file or another.
+    pub named: Option<Handle>,
 }
 
 /// What was made by CREATE.

@@ -267,7 +267,14 @@ impl Client {
                 replies.setattr()?;
             }
             let attr = file_attr(&mut replies)?;
-            Ok(Opened { file: file.clone(), attr, dir_change: Some(opened.cinfo.into()), rights: None, data: None })
+            Ok(Opened {
+                file: file.clone(),
+                attr,
+                dir_change: Some(opened.cinfo.into()),
+                rights: None,
+                data: None,
+                named: None,
+            })
         };
         match finish.await {
             Ok(opened) => Ok(opened),
@@ -281,18 +288,38 @@ impl Client {
 
     /// OPEN of a file whose handle is known.
     pub async fn open_handle(&self, cred: &Cred, handle: &Handle, access: OpenAccess) -> Result<Opened> {
-        self.open_and_read(cred, handle, access, 0).await
+        self.open_and_read(cred, handle, None, access, 0).await
     }
 
     /// OPEN of a file whose handle is known, with what its opener may do and its first `count` bytes, all in one round
     /// trip. The bytes may be newer than the attributes, never older.
-    pub async fn open_and_read(&self, cred: &Cred, handle: &Handle, access: OpenAccess, count: u32) -> Result<Opened> {
+    ///
+    /// With `name`, a name in a directory, the same round trip brings what it stands for ([`Opened::named`]); a name that
+    /// is gone is an error, and then nothing is opened.
+    pub async fn open_and_read(
+        &self,
+        cred: &Cred,
+        handle: &Handle,
+        name: Option<(&Handle, &[u8])>,
+        access: OpenAccess,
+        count: u32,
+    ) -> Result<Opened> {
         let count = count.min(self.limits().max_read);
         let state = OpenState::new(cred, access);
         let owner = state.owner();
         let fh = handle.clone();
+        let name = name.map(|(dir, name)| (dir.clone(), Bytes::copy_from_slice(name)));
+        let has_name = name.is_some();
         let build = move || {
-            let mut ops = vec![putfh(&fh), keeper::open_claim(&owner, access, OpenClaim4::Fh), getattr(FILE_ATTRS)];
+            let mut ops = Vec::with_capacity(8);
+            if let Some((dir, name)) = &name {
+                ops.push(putfh(dir));
+                ops.push(Argop4::Lookup(Lookup4args { objname: name.clone().into() }));
+                ops.push(Argop4::Getfh);
+            }
+            ops.push(putfh(&fh));
+            ops.push(keeper::open_claim(&owner, access, OpenClaim4::Fh));
+            ops.push(getattr(FILE_ATTRS));
             ops.push(Argop4::Access(Access4args { access: Access::ALL.0 }));
             if count > 0 {
                 ops.push(Argop4::Read(Read4args { stateid: Stateid4::CURRENT, offset: 0, count }));
@@ -301,6 +328,12 @@ impl Client {
         };
         // The same owner opens the same file: to do so twice does no harm, and so the server need not keep the reply.
         let mut replies = self.call(cred, build).await?.replies;
+        let mut named = None;
+        if has_name {
+            next!(replies, Putfh, "PUTFH")?;
+            next!(replies, Lookup, "LOOKUP")?;
+            named = Some(Handle::from_wire(&next!(replies, Getfh, "GETFH")?.object));
+        }
         next!(replies, Putfh, "PUTFH")?;
         let opened = next!(replies, Open, "OPEN")?;
         let file = self.engine.opens().add(state, handle.clone(), opened.stateid, opened.rflags);
@@ -318,7 +351,7 @@ impl Client {
             _ => next!(replies, Read, "READ").ok().filter(|read| read.data.len() <= count as usize),
         };
         let data = data.map(|read| ReadData { data: read.data.0, eof: read.eof });
-        Ok(Opened { file, attr, dir_change: None, rights, data })
+        Ok(Opened { file, attr, dir_change: None, rights, data, named })
     }
 
     /// CLOSE. A file that the server does not know any more is closed already.

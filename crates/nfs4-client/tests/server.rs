@@ -225,7 +225,8 @@ async fn an_open_by_handle_reads_what_another_client_wrote() {
         other.write(&written.file, 3, vec![Bytes::from_static(b"abc")], Stability::FileSync).await.unwrap();
         other.close(&written.file).await.unwrap();
         let before = client.counters().compounds;
-        let opened = client.open_and_read(&cred(), written.file.handle(), OpenAccess::Read, 65_536).await.unwrap();
+        let opened =
+            client.open_and_read(&cred(), written.file.handle(), None, OpenAccess::Read, 65_536).await.unwrap();
         assert_eq!(client.counters().compounds - before, 1, "an open with its data is one round trip");
         assert_eq!(opened.attr.size, 6);
         assert!(opened.rights.unwrap().contains(Access::READ));

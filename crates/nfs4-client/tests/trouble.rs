@@ -103,7 +103,7 @@ async fn work(client: &Client) -> Result<(), Error> {
     client.close(&file).await?;
     let again = client.open(&cred, &dir, b"other", create()).await.map(drop).map_err(|error| error.errno());
     assert_eq!(again, Err(Errno::Exist), "a file is made once");
-    let opened = client.open_and_read(&cred, file.handle(), OpenAccess::Read, 100).await?;
+    let opened = client.open_and_read(&cred, file.handle(), None, OpenAccess::Read, 100).await?;
     assert_eq!(opened.attr.size, 7);
     client.close(&opened.file).await?;
     client.remove(&cred, &dir, b"other").await?;

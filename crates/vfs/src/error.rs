@@ -17,6 +17,9 @@ pub enum Error {
     /// The number is not one that was handed out and not given back.
     #[error("no file has inode number {0} any more")]
     NoInode(u64),
+    /// Another client has given the file's name to another file.
+    #[error("the file's name stands for another file by now")]
+    NameChanged,
     /// The handle is not open, or not for this.
     #[error("the file is not open for this")]
     BadHandle,
@@ -85,7 +88,7 @@ impl Error {
         match self {
             Self::Client(error) => error.errno(),
             Self::Writeback(errno) => *errno,
-            Self::NoInode(_) => Errno::Stale,
+            Self::NoInode(_) | Self::NameChanged => Errno::Stale,
             Self::BadHandle => Errno::BadF,
             Self::ReadOnly => Errno::RoFs,
             Self::NotDirectory => Errno::NotDir,

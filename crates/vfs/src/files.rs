@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use nfs4_client::{Access, Create, Cred, OpenAccess, OpenHow};
+use nfs4_client::{Access, Create, Cred, Errno, Lookup, OpenAccess, OpenHow};
 
 use crate::attr::FileKind;
 use crate::error::{Error, Result};
@@ -95,13 +95,80 @@ impl Vfs {
         Ok(self.new_handle(node, open, flags))
     }
 
-    /// Asks whether the file has changed, unless that is known well enough.
+    /// Asks whether the file has changed and its name still is its name, unless that is known well enough.
     async fn revalidate_open(&self, cred: &Cred, node: &Arc<Node>) -> Result<bool> {
         let freshness = self.mount().options.open_freshness;
         if node.lock().attrs.age(Instant::now()) < freshness {
             return Ok(false);
         }
-        self.revalidate(cred, node).await
+        let Some((dir, place)) = self.name_of(node) else { return self.revalidate(cred, node).await };
+        let sent = Instant::now();
+        match self.mount().client.lookup(cred, &dir.handle, &place.name).await {
+            Ok(Lookup { entry: Some((handle, attr)), .. }) if handle == node.handle => {
+                Ok(self.take_attr(node, &attr, sent))
+            }
+            Ok(_) => Err(self.name_is_another(node, &dir, &place)),
+            Err(_) => self.revalidate(cred, node).await,
+        }
+    }
+
+    /// The name by which a file was last found.
+    fn name_of(&self, node: &Node) -> Option<(Arc<Node>, Place)> {
+        let place = {
+            let state = node.lock();
+            state.place.clone().filter(|_| state.hidden.is_none())
+        }?;
+        Some((self.directory(place.parent).ok()?, place))
+    }
+
+    /// Another client has put another file in a name's place, or none. The error makes the kernel look the name up again,
+    /// once, and open what it then finds.
+    fn name_is_another(&self, node: &Node, dir: &Node, place: &Place) -> Error {
+        let mut state = node.lock();
+        if state.place.as_ref().is_some_and(|now| now.parent == place.parent && now.name == place.name) {
+            state.place = None;
+        }
+        state.attrs.expire();
+        drop(state);
+        dir.lock().dir().names.unlearn(&place.name);
+        self.mount().kernel.drop_later(Stale::Entry(place.parent, place.name.clone()));
+        Error::NameChanged
+    }
+
+    /// OPEN at the server, in the same round trip as the question whether the file's name still is its name.
+    async fn open_by_name(
+        &self,
+        cred: &Cred,
+        node: &Arc<Node>,
+        access: OpenAccess,
+        count: u32,
+    ) -> Result<nfs4_client::Opened> {
+        let client = &self.mount().client;
+        let named = self.name_of(node);
+        let name = named.as_ref().map(|(dir, place)| (&dir.handle, &place.name[..]));
+        let opened = match client.open_and_read(cred, &node.handle, name, access, count).await {
+            // Whoever has the file by other ways than its name does not need the right to look its name up.
+            Err(error) if name.is_some() && error.errno() == Errno::Access => {
+                client.open_and_read(cred, &node.handle, None, access, count).await
+            }
+            other => other,
+        };
+        match (opened, &named) {
+            (Ok(opened), Some((dir, place))) if opened.named.as_ref().is_some_and(|named| *named != node.handle) => {
+                let error = self.name_is_another(node, dir, place);
+                let vfs = self.clone();
+                self.mount().tasks.spawn(async move {
+                    if let Err(error) = vfs.mount().client.close(&opened.file).await {
+                        tracing::debug!(%error, "CLOSE");
+                    }
+                });
+                Err(error)
+            }
+            (Err(error), Some((dir, place))) if error.errno() == Errno::NoEnt => {
+                Err(self.name_is_another(node, dir, place))
+            }
+            (opened, _) => self.heard(node, opened),
+        }
     }
 
     async fn open_at_server(
@@ -121,7 +188,7 @@ impl Vfs {
         let wants_start = flags.read && !flags.truncate && !flags.direct && !has_start && mount.options.cache_size > 0;
         let count = if wants_start { START } else { 0 };
         let sent = Instant::now();
-        let opened = mount.client.open_and_read(cred, &node.handle, access, count).await?;
+        let opened = self.open_by_name(cred, node, access, count).await?;
         let open = ServerOpen::new(opened.file);
         let changed = self.take_attr(node, &opened.attr, sent);
         {
@@ -404,7 +471,8 @@ impl Vfs {
         let granted = if let Some(granted) = known {
             granted
         } else {
-            let (granted, attr) = self.mount().client.access(cred, &node.handle, Access::ALL).await?;
+            let asked = self.mount().client.access(cred, &node.handle, Access::ALL).await;
+            let (granted, attr) = self.heard(&node, asked)?;
             self.take_attr(&node, &attr, sent);
             node.lock().learn_rights(cred, granted, sent);
             granted

@@ -6,7 +6,7 @@ mod stage;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use stage::{both, close, find, names, no_caching, on_stage, with_options, writing};
+use stage::{both, close, content, find, names, no_caching, on_stage, reading, with_options, writing};
 use vfs::{Cred, Errno, FileKind, NodeKind, OpenFlags, RenameFlags, SetAttr, Timeouts, Vfs, VfsOptions};
 
 /// What `ls -l` does: the listing with all attributes; what it doesn't bring is looked up.
@@ -297,6 +297,63 @@ async fn the_size_of_the_file_system_is_known_without_waiting() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         panic!("it never arrives");
+    })
+    .await;
+}
+
+/// Close-to-open holds for names, too: an open that comes after the rename of another client must not find the old file.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_does_not_find_the_file_that_another_mount_has_replaced() {
+    on_stage("replaced", async |stage| {
+        for (round, keep_open) in [false, true].into_iter().enumerate() {
+            let (name, new, old) = (format!("f{round}"), format!("new{round}"), format!("old{round}"));
+            stage.file(&name, b"one").await;
+            let (vfs, dir) = stage.second_mount(VfsOptions::default()).await;
+            let ino = find(&vfs, &stage.cred, dir, &name).await.unwrap().attr.ino;
+            assert_eq!(content(&vfs, &stage.cred, ino).await, b"one");
+            let held = vfs.open(&stage.cred, ino, reading()).await.unwrap();
+            if !keep_open {
+                close(&vfs, &stage.cred, ino, held.fh).await;
+            }
+
+            // As editors save: the old file gets another name, a new one its name.
+            stage.file(&new, b"two").await;
+            let rename = async |from: &str, to: &str| {
+                let flags = RenameFlags::default();
+                stage
+                    .vfs
+                    .rename(&stage.cred, stage.dir, from.as_bytes(), stage.dir, to.as_bytes(), flags)
+                    .await
+                    .unwrap();
+            };
+            rename(&name, &old).await;
+            rename(&new, &name).await;
+            // The first open says that the kernel has to look again, the lookup brings the new file.
+            let error = vfs.open(&stage.cred, ino, reading()).await.unwrap_err();
+            assert_eq!(error.errno(), Errno::Stale);
+            let now = find(&vfs, &stage.cred, dir, &name).await.unwrap().attr.ino;
+            assert_ne!(now, ino);
+            assert_eq!(content(&vfs, &stage.cred, now).await, b"two");
+
+            // And replaced, so that it has no name at all.
+            stage.file(&new, b"three").await;
+            rename(&new, &name).await;
+            assert_eq!(vfs.open(&stage.cred, now, reading()).await.unwrap_err().errno(), Errno::Stale);
+            let now = find(&vfs, &stage.cred, dir, &name).await.unwrap().attr.ino;
+            assert_eq!(content(&vfs, &stage.cred, now).await, b"three");
+
+            // Removed, and made anew.
+            stage.vfs.unlink(&stage.cred, stage.dir, name.as_bytes()).await.unwrap();
+            assert_eq!(vfs.open(&stage.cred, now, reading()).await.unwrap_err().errno(), Errno::Stale);
+            assert!(find(&vfs, &stage.cred, dir, &name).await.is_none());
+
+            // Whoever had the first file open still has it: it lives under its other name.
+            if keep_open {
+                assert_eq!(vfs.read(&stage.cred, ino, held.fh, 0, 10).await.unwrap().concat(), b"one");
+                close(&vfs, &stage.cred, ino, held.fh).await;
+            }
+            assert_eq!(vfs.shutdown().await, []);
+        }
     })
     .await;
 }

@@ -38,13 +38,27 @@ pub struct Ganesha {
 impl Ganesha {
     /// Starts it with everything that it writes below `dir`, which must not be on overlayfs.
     pub fn start(dir: &Path, grace: Grace) -> anyhow::Result<Self> {
-        let (export, recovery) = (dir.join("export"), dir.join("recovery"));
+        let export = dir.join("export");
         fs::create_dir_all(&export)?;
+        let (folder, module) = (export.display(), module("vfs")?);
+        Self::serve(dir, grace, &module, &format!(r#"Path = "{folder}"; FSAL {{ Name = VFS; }}"#))
+    }
+
+    /// Starts one that keeps no files: it is itself an NFSv4.1 client, of the server at `behind`, and shows that one's
+    /// tree.
+    pub fn in_front_of(dir: &Path, behind: SocketAddr) -> anyhow::Result<Self> {
+        let (ip, port, module) = (behind.ip(), behind.port(), module("proxy_v4")?);
+        let fsal = format!("Name = PROXY_V4; Srv_Addr = {ip}; NFS_Port = {port}; Use_Privileged_Client_Port = false;");
+        Self::serve(dir, Grace::None, &module, &format!(r#"Path = "/"; FSAL {{ {fsal} }}"#))
+    }
+
+    fn serve(dir: &Path, grace: Grace, module: &Path, export: &str) -> anyhow::Result<Self> {
+        let recovery = dir.join("recovery");
         fs::create_dir_all(&recovery)?;
         // Somebody else may take the port in between; then the start fails and says so.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         fs::write(dir.join("address"), address.to_string())?;
-        fs::write(dir.join("ganesha.conf"), configuration(&export, &recovery, address, grace)?)?;
+        fs::write(dir.join("ganesha.conf"), configuration(export, &recovery, address, grace, module)?)?;
         let process = launch(dir, address)?;
         Ok(Self { dir: dir.to_owned(), address, process })
     }
@@ -128,8 +142,14 @@ fn tail(log: &Path) -> String {
     text
 }
 
-fn configuration(export: &Path, recovery: &Path, address: SocketAddr, grace: Grace) -> anyhow::Result<String> {
-    let plugins = plugins()?;
+fn configuration(
+    export: &str,
+    recovery: &Path,
+    address: SocketAddr,
+    grace: Grace,
+    module: &Path,
+) -> anyhow::Result<String> {
+    let plugins = module.parent().context("a module is in a directory")?;
     Ok(format!(
         r#"
 NFS_CORE_PARAM {{
@@ -145,7 +165,7 @@ NFSv4 {{
     Only_Numeric_Owners = true; Allow_Numeric_Owners = true; UseGetpwnam = false; Delegations = false;
 }}
 EXPORT_DEFAULTS {{ Access_Type = RW; Squash = No_Root_Squash; SecType = sys; Protocols = 4; Transports = TCP; }}
-EXPORT {{ Export_Id = 1; Path = "{export}"; Pseudo = "{EXPORT}"; FSAL {{ Name = VFS; }} Attr_Expiration_Time = 0; }}
+EXPORT {{ Export_Id = 1; Pseudo = "{EXPORT}"; {export} Attr_Expiration_Time = 0; }}
 LOG {{ Default_Log_Level = EVENT; }}
 "#,
         graceless = grace == Grace::None,
@@ -153,16 +173,18 @@ LOG {{ Default_Log_Level = EVENT; }}
         ip = address.ip(),
         plugins = plugins.display(),
         recovery = recovery.display(),
-        export = export.display(),
     ))
 }
 
-/// Where the distribution keeps ganesha's file system modules.
-fn plugins() -> anyhow::Result<PathBuf> {
+/// One of ganesha's file system modules, where the distribution keeps them.
+fn module(name: &str) -> anyhow::Result<PathBuf> {
     let machine = std::env::consts::ARCH;
     [format!("/usr/lib/{machine}-linux-gnu/ganesha"), "/usr/lib64/ganesha".to_owned(), "/usr/lib/ganesha".to_owned()]
         .map(PathBuf::from)
         .into_iter()
-        .find(|dir| dir.join("libfsalvfs.so").is_file())
-        .context("ganesha's module for local folders is missing: apt-get install nfs-ganesha-vfs")
+        .map(|dir| dir.join(format!("libfsal{name}.so")))
+        .find(|file| file.is_file())
+        .with_context(|| {
+            format!("a module of ganesha is missing: apt-get install nfs-ganesha-{}", name.replace('_', "-"))
+        })
 }

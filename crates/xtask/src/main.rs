@@ -2,6 +2,7 @@
 //! it says before it starts.
 
 mod conformance;
+mod faults;
 mod real_server;
 
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Conformance(conformance::ConformanceArgs),
+    Faults(faults::FaultsArgs),
     RealServer(real_server::RealServerArgs),
     /// Restart the nfs-ganesha that was started in a directory (tests of recovery call this).
     #[command(hide = true)]
@@ -33,6 +35,7 @@ enum Verb {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().verb {
         Verb::Conformance(args) => args.run(),
+        Verb::Faults(args) => args.run(),
         Verb::RealServer(args) => args.run(),
         Verb::RestartGanesha { dir } => xtask::ganesha::restart(&dir),
     };

@@ -28,7 +28,12 @@ impl RealServerArgs {
             println!("real-server: skipped, because S3FILES_SKIP_REAL_SERVER is set");
             return Ok(());
         }
-        let needed = [("ganesha.nfsd", "nfs-ganesha nfs-ganesha-vfs"), ("git", "git"), ("diff", "diffutils")];
+        let needed = [
+            ("ganesha.nfsd", "nfs-ganesha nfs-ganesha-vfs nfs-ganesha-proxy-v4"),
+            ("git", "git"),
+            ("diff", "diffutils"),
+            ("cc", "gcc"),
+        ];
         for (program, package) in needed {
             if find(program).is_none() {
                 bail!("{program} is needed: apt-get install {package}");

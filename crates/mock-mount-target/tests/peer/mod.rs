@@ -160,6 +160,19 @@ pub async fn tls_as(
     versions: &[&'static SupportedProtocolVersion],
     server_name: &str,
 ) -> std::io::Result<Tls> {
+    let stream = TcpStream::connect(mock.addr()).await?;
+    stream.set_nodelay(true)?;
+    tls_over(stream, mock, claims, versions, server_name).await
+}
+
+/// The handshake on a stream that is connected already.
+pub async fn tls_over<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    mock: &MockHandle,
+    claims: Option<&Claims>,
+    versions: &[&'static SupportedProtocolVersion],
+    server_name: &str,
+) -> std::io::Result<Peer<TlsStream<S>>> {
     let mut roots = RootCertStore::empty();
     roots.add(mock.ca_der().clone()).unwrap();
     let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
@@ -175,8 +188,6 @@ pub async fn tls_as(
         None => builder.with_no_client_auth(),
     };
     let name = ServerName::try_from(server_name.to_owned()).unwrap();
-    let stream = TcpStream::connect(mock.addr()).await?;
-    stream.set_nodelay(true)?;
     let io = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
     Ok(Peer { io, xid: 100 })
 }

@@ -49,19 +49,22 @@ impl Vfs {
     /// GETATTR. True: the file's data have changed elsewhere.
     pub(crate) async fn revalidate(&self, cred: &Cred, node: &Arc<Node>) -> Result<bool> {
         let sent = Instant::now();
-        match self.mount().client.getattr(cred, &node.handle).await {
-            Ok(attr) => Ok(self.take_attr(node, &attr, sent)),
-            Err(error) => {
-                if matches!(error.status(), Some(Nfs4Error::Stale | Nfs4Error::Fhexpired | Nfs4Error::Badhandle)) {
-                    self.is_gone(node);
-                }
-                Err(error.into())
+        let attr = self.mount().client.getattr(cred, &node.handle).await;
+        Ok(self.take_attr(node, &self.heard(node, attr)?, sent))
+    }
+
+    /// What the server said about a file; also whether it is still there.
+    pub(crate) fn heard<T>(&self, node: &Node, said: nfs4_client::Result<T>) -> Result<T> {
+        said.map_err(|error| {
+            if matches!(error.status(), Some(Nfs4Error::Stale | Nfs4Error::Fhexpired | Nfs4Error::Badhandle)) {
+                self.is_gone(node);
             }
-        }
+            error.into()
+        })
     }
 
     /// The server says that the file is no longer there.
-    pub(crate) fn is_gone(&self, node: &Node) {
+    fn is_gone(&self, node: &Node) {
         let place = {
             let mut state = node.lock();
             state.attrs.expire();
@@ -121,7 +124,8 @@ impl Vfs {
         // Data first: a WRITE after it would undo the times, and may no longer be allowed.
         self.flush_node(&node, Goal::Sent).await;
         let sent = Instant::now();
-        let attr = self.mount().client.setattr(cred, &node.handle, None, set.to_client()).await?;
+        let attr = self.mount().client.setattr(cred, &node.handle, None, set.to_client()).await;
+        let attr = self.heard(&node, attr)?;
         node.update(&attr, sent, Origin::OwnChange, &self.mount().options.timeouts);
         Ok(Self::attr_and_ttl(&node))
     }
@@ -163,7 +167,8 @@ impl Vfs {
             }
         }
         let change = node.lock().attrs.last().change;
-        let target = self.mount().client.readlink(cred, &node.handle).await?;
+        let target = self.mount().client.readlink(cred, &node.handle).await;
+        let target = self.heard(&node, target)?;
         node.lock().body = Body::Link(change, target.clone());
         Ok(target)
     }

@@ -58,7 +58,8 @@ impl Vfs {
             None => {}
         }
         let sent = Instant::now();
-        let found = self.mount().client.lookup(cred, &dir.handle, name).await?;
+        let found = self.mount().client.lookup(cred, &dir.handle, name).await;
+        let found = self.heard(dir, found)?;
         self.take_attr(dir, &found.dir, sent);
         let node = found.entry.map(|(handle, attr)| {
             let place = Place { parent: dir.ino(), name: Bytes::copy_from_slice(name) };
