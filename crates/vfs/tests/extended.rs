@@ -88,10 +88,7 @@ async fn what_is_known_of_extended_attributes_costs_nothing_and_is_dropped_when_
         assert_eq!(stage.round_trips(), 0, "we have set it ourselves");
         let (other, dir) = stage.second_mount(stage::no_caching()).await;
         let there = stage::find(&other, &stage.cred, dir, "file").await.unwrap().attr.ino;
-        other
-            .setxattr(&stage.cred, there, b"note", Bytes::from_static(b"two"), XattrSet::Replace)
-            .await
-            .unwrap();
+        other.setxattr(&stage.cred, there, b"note", Bytes::from_static(b"two"), XattrSet::Replace).await.unwrap();
         // An open asks for the change attribute.
         let opened = stage.open(ino, reading()).await;
         assert_eq!(get(stage, ino, "note").await.unwrap(), "two");
