@@ -14,6 +14,11 @@ use crate::error::{Error, Result};
 pub struct Handle(pub(crate) Bytes);
 
 impl Handle {
+    /// A handle that was kept as bytes; `None` for what cannot be one.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        (!bytes.is_empty() && bytes.len() <= 128).then(|| Self(Bytes::copy_from_slice(bytes)))
+    }
+
     /// The bytes, for keys and tests.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0

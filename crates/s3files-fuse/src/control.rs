@@ -94,6 +94,11 @@ pub fn file(folder: &Path, ending: &str) -> io::Result<PathBuf> {
     Ok(directory()?.join(file_name(folder, ending)))
 }
 
+/// A number that stands for a name, the same in every release.
+pub fn fnv(name: &[u8]) -> u64 {
+    Fnv::of(name)
+}
+
 fn file_name(folder: &Path, ending: &str) -> String {
     format!("{:016x}.{ending}", Fnv::of(folder.as_os_str().as_bytes()))
 }

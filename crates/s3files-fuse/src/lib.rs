@@ -10,6 +10,7 @@ mod control;
 mod failure;
 mod folder;
 mod fuse;
+mod leftovers;
 mod logging;
 mod serve;
 mod walk;

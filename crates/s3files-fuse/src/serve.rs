@@ -18,6 +18,7 @@ use crate::control::{Answer, Ask, Asked, Control};
 use crate::failure::Failure;
 use crate::folder;
 use crate::fuse::{self, MountOptions, Session};
+use crate::leftovers::OwnJournal;
 
 /// How long connecting may take in all: credentials, DNS, TCP, TLS, bind and the session, each with its own limit.
 const CONNECT_LIMIT: Duration = Duration::from_secs(60);
@@ -38,6 +39,12 @@ pub struct Source {
 }
 
 impl Source {
+    /// The same for every mount of the same directory.
+    fn what(&self) -> String {
+        let names: Vec<_> = self.client.root.iter().map(|name| name.escape_ascii().to_string()).collect();
+        format!("{}/{}", self.address, names.join("/"))
+    }
+
     /// Makes the session and a file system over it.
     pub async fn connect(self, options: VfsOptions) -> Result<(Vfs, Client), Failure> {
         let Self { dial, client, address } = self;
@@ -60,6 +67,18 @@ pub struct Mounted {
     session: Session,
     control: Control,
     signals: Signals,
+    /// Removes what dead mounts have left.
+    sweeper: Option<AbortOnDrop>,
+}
+
+/// A task that ends with its owner.
+#[derive(Debug)]
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 #[derive(Debug)]
@@ -105,6 +124,8 @@ impl Mounted {
         let own = |error: io::Error| Failure::Other(format!("the mount cannot be controlled: {error}"));
         // From here on a signal is an orderly end, not an end in the middle.
         let mut signals = Signals::new().map_err(own)?;
+        let what = source.what();
+        let read_only = vfs_options.read_only;
         let (vfs, client) = tokio::select! {
             connected = source.connect(vfs_options) => connected?,
             () = signals.any() => return Err(Failure::Other("interrupted before the folder was mounted".to_owned())),
@@ -125,7 +146,10 @@ impl Mounted {
             }
         };
         match Control::listen(&folder) {
-            Ok(control) => Ok(Self { vfs, client, session, control, signals }),
+            Ok(control) => {
+                let sweeper = if read_only { None } else { sweep(&vfs, &what) };
+                Ok(Self { vfs, client, session, control, signals, sweeper })
+            }
             Err(error) => {
                 if let Err(error) = unmount(folder, true).await {
                     tracing::error!(%error, "the folder stays mounted");
@@ -150,6 +174,7 @@ impl Mounted {
 
     /// Serves until something ends the mount, then writes everything back.
     pub async fn until_end(mut self) -> Result<(), Failure> {
+        let sweeper = self.sweeper.take();
         let end = loop {
             tokio::select! {
                 () = self.session.ended() => break End::Outside,
@@ -164,6 +189,7 @@ impl Mounted {
                 }
             }
         };
+        drop(sweeper);
         let mut signals = self.signals;
         let finishing = finish(self.vfs, self.session);
         tokio::pin!(finishing);
@@ -192,6 +218,7 @@ impl Mounted {
     /// Unmounts now and writes everything back.
     pub async fn unmount(mut self) -> Result<(), Failure> {
         let folder = self.session.folder().to_owned();
+        self.sweeper = None;
         match unmount(folder.clone(), false).await {
             Ok(()) => self.session.ended().await,
             Err(error) => {
@@ -246,6 +273,28 @@ impl Mounted {
             tracing::warn!("programs still have files open; they get errors from now on");
         }
     }
+}
+
+/// Has hidden files noted for the mount after a crash, and removes what mounts of the same before this one have left.
+fn sweep(vfs: &Vfs, what: &str) -> Option<AbortOnDrop> {
+    let (own, dead) = match OwnJournal::start(what) {
+        Ok(journals) => journals,
+        Err(error) => {
+            tracing::debug!(%error, "hidden files are not noted: there is no folder for it");
+            return None;
+        }
+    };
+    vfs.set_journal(Arc::new(own));
+    let vfs = vfs.clone();
+    (!dead.is_empty()).then(|| {
+        AbortOnDrop(tokio::spawn(async move {
+            for journal in dead {
+                if vfs.sweep(&journal.leftovers).await == 0 {
+                    journal.done();
+                }
+            }
+        }))
+    })
 }
 
 /// Once the folder is gone: writes everything back and ends the session. Returns what could not be written.

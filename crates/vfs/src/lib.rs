@@ -11,6 +11,7 @@ mod files;
 mod inode;
 mod kernel;
 mod lacks;
+mod leftovers;
 mod locks;
 mod names;
 mod node;
@@ -27,6 +28,7 @@ pub use attr::{Attr, FileKind, Timestamp};
 pub use attrs::Timeouts;
 pub use error::{Error, Result};
 pub use inode::ROOT_INO;
+pub use leftovers::{Journal, Leftover};
 pub use locks::{Caller, Lock};
 pub use nfs4_client::{Cred, Errno, FsStat, LockKind, LockRange, SeekWhat, XattrSet};
 pub use types::{

@@ -18,6 +18,7 @@ use crate::files::OpenHandle;
 use crate::inode::{InodeTable, ROOT_INO};
 use crate::kernel::{Kernel, Stale};
 use crate::lacks::Lacks;
+use crate::leftovers::Journal;
 use crate::node::{Node, Place, kind, shown_attr};
 use crate::read::pages::Pages;
 use crate::sync::Locked;
@@ -64,6 +65,7 @@ pub(crate) struct Mount {
     pub(crate) kernel: Kernel,
     stat: Locked<(FsStat, Option<Instant>)>,
     pub(crate) lacks: Lacks,
+    pub(crate) journal: Locked<Option<Arc<dyn Journal>>>,
     /// Bytes of extended attributes that are remembered.
     pub(crate) xattr_bytes: Arc<std::sync::atomic::AtomicUsize>,
     hidden_prefix: Vec<u8>,
@@ -122,6 +124,7 @@ impl Vfs {
             kernel: Kernel::default(),
             stat: Locked::new((FsStat { max_name: 255, ..FsStat::default() }, None)),
             lacks: Lacks::default(),
+            journal: Locked::default(),
             xattr_bytes: Arc::default(),
             hidden_prefix: format!(".nfs.s3files.{}.", uuid::Uuid::new_v4().simple()).into_bytes(),
             next_hidden: AtomicU64::new(1),
@@ -254,7 +257,7 @@ impl Vfs {
         if let Some(place) = place {
             let mut state = node.lock();
             if state.hidden.is_none() {
-                state.place = Some(place);
+                state.seen_at(place, node.is_special());
             }
         }
         node

@@ -150,8 +150,13 @@ impl Vfs {
         if name.is_some_and(|name| name.starts_with(VIRTUAL)) && feature == Feature::GetXattr {
             return Ok(());
         }
-        if !self.mount().client.limits().xattrs {
-            self.mount().lacks.add(feature);
+        let lacks = &self.mount().lacks;
+        // Where none can be set or listed there are none to be had.
+        if !self.mount().client.limits().xattrs
+            || (feature == Feature::GetXattr && lacks.contains(Feature::SetXattr))
+            || (feature == Feature::GetXattr && lacks.contains(Feature::ListXattrs))
+        {
+            lacks.add(feature);
         }
         self.must_have(feature)
     }

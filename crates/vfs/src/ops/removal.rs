@@ -14,6 +14,7 @@ use nfs4_client::{ChangeInfo, Cred, Errno};
 
 use crate::attr::FileKind;
 use crate::error::{Error, Result};
+use crate::leftovers::Leftover;
 use crate::names::{Dentry, Edit};
 use crate::node::{Hidden, Node, OwnChange, Place};
 use crate::types::RenameFlags;
@@ -90,6 +91,7 @@ impl Vfs {
         let own = OwnChange::begin(dir);
         match self.mount().client.remove(cred, &dir.handle, &name).await {
             Ok(info) => {
+                node.lock().gone_from(&Place { parent: dir.ino(), name: name.clone() });
                 own.done(info, vec![Edit(name, Dentry::Missing)], self.mount().options.timeouts.dir_min);
                 self.lost_a_name(node);
                 Ok(())
@@ -128,14 +130,28 @@ impl Vfs {
         let (vfs, cred, dir, node) = (self.clone(), cred.clone(), Arc::clone(dir), Arc::clone(node));
         let name = Bytes::copy_from_slice(name);
         let work = async move {
-            let own = OwnChange::begin(&dir);
             let mount = vfs.mount();
-            let (info, _) = mount.client.rename(&cred, &dir.handle, &name, &dir.handle, &hidden).await?;
+            let as_hidden = Hidden { dir: Arc::clone(&dir), name: hidden.clone(), cred: cred.clone() };
+            let leftover = Leftover::new(&as_hidden, &node);
+            vfs.note(leftover.clone(), true).await;
+            let own = OwnChange::begin(&dir);
+            let renamed = mount.client.rename(&cred, &dir.handle, &name, &dir.handle, &hidden).await;
+            let (info, _) = match renamed {
+                Ok(renamed) => renamed,
+                Err(error) => {
+                    drop(own);
+                    // A server that did not answer in time may have renamed it all the same.
+                    if error.status().is_some() {
+                        vfs.note(leftover, false).await;
+                    }
+                    return Err(error.into());
+                }
+            };
             own.done(info, vec![Edit(name, Dentry::Missing)], mount.options.timeouts.dir_min);
             dir.lock().dir().hidden.push(Arc::downgrade(&node));
             let closed = {
                 let mut state = node.lock();
-                state.hidden = Some(Hidden { dir: Arc::clone(&dir), name: hidden, cred });
+                state.hidden = Some(as_hidden);
                 state.place = None;
                 // The rename has changed its change attribute, but not its data.
                 state.attrs.expire();
@@ -151,9 +167,12 @@ impl Vfs {
 
     /// The last close of a hidden file.
     pub(crate) async fn remove_hidden(&self, node: &Arc<Node>, hidden: &Hidden) {
-        if let Err(error) = self.remove(&hidden.cred, &hidden.dir, hidden.name.clone(), node).await {
-            let name = String::from_utf8_lossy(&hidden.name);
-            tracing::warn!(%error, "a file that was removed while it was open is left behind as {name}");
+        match self.remove(&hidden.cred, &hidden.dir, hidden.name.clone(), node).await {
+            Err(error) if error.errno() != Errno::NoEnt => {
+                let name = String::from_utf8_lossy(&hidden.name);
+                tracing::warn!(%error, "a file that was removed while it was open is left behind as {name}");
+            }
+            _ => self.note(Leftover::new(hidden, node), false).await,
         }
         hidden.dir.lock().dir().hidden.retain(|other| !std::ptr::eq(other.as_ptr(), Arc::as_ptr(node)));
         self.mount().hidden_gone.notify_waiters();
@@ -240,6 +259,10 @@ impl Vfs {
             }
             return Ok(());
         }
+        node.lock().gone_from(&Place { parent: from.ino(), name: name.clone() });
+        if let Some(target) = &target {
+            target.lock().gone_from(&Place { parent: to.ino(), name: newname.clone() });
+        }
         let gone = Edit(name, Dentry::Missing);
         let come = Edit(newname.clone(), Dentry::Present { id: node.id, kind: node.kind });
         match own_to {
@@ -251,7 +274,7 @@ impl Vfs {
         }
         {
             let mut state = node.lock();
-            state.place = Some(Place { parent: to.ino(), name: newname });
+            state.seen_at(Place { parent: to.ino(), name: newname }, node.is_special());
             // Its ctime has changed.
             state.attrs.expire_times();
         }
