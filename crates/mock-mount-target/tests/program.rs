@@ -123,3 +123,22 @@ fn it_ends_well_when_it_is_told_to_terminate() {
     assert!(program.child.wait().unwrap().success());
     assert!(!Path::new(&ca_file).exists());
 }
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_judge_fails_when_a_client_leaves_something_open_and_only_then() {
+    for leaves_open in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut program = start(dir.path(), &["--plain-listen", "127.0.0.1:0", "--judge"]);
+        let stream = TcpStream::connect(program.text("plain_address")).await.unwrap();
+        let mut session = Session::establish(Peer::new(stream), "one", 0).await.unwrap();
+        let file = session.create_file("a").await.unwrap();
+        if !leaves_open {
+            session.close(&file).await.unwrap();
+            session.leave().await.unwrap();
+        }
+        let pid = program.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert_eq!(program.child.wait().unwrap().success(), !leaves_open);
+    }
+}

@@ -82,7 +82,9 @@ impl Vfs {
         };
         if flags.truncate {
             let set = crate::types::SetAttr { size: Some(0), ..Default::default() };
-            if let Err(error) = self.truncate(&node, set, 0, cred, Some(&open.file())).await {
+            // An open for reading lends no right to change the file; then the server judges by who asks.
+            let through = flags.write.then(|| open.file());
+            if let Err(error) = self.truncate(&node, set, 0, cred, through.as_ref()).await {
                 self.leave(&node, &open).await;
                 return Err(error);
             }

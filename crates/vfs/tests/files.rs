@@ -10,6 +10,20 @@ use stage::{both, close, content, find, no_caching, on_stage, pattern, reading, 
 use vfs::{Errno, OpenFlags, SetAttr, TimeSet, Timestamp, VfsOptions};
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_open_for_reading_can_truncate() {
+    on_stage("truncating", async |stage| {
+        let (ino, fh) = stage.create("f").await;
+        stage.write(ino, fh, 0, b"hello").await;
+        stage.vfs.release(&stage.cred, ino, fh).await.unwrap();
+        let flags = OpenFlags { read: true, truncate: true, ..OpenFlags::default() };
+        let opened = stage.vfs.open(&stage.cred, ino, flags).await.unwrap();
+        assert_eq!(stage.vfs.getattr(&stage.cred, ino, None).await.unwrap().0.size, 0);
+        stage.vfs.release(&stage.cred, ino, opened.fh).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_small_file_costs_three_requests_to_make() {
     on_stage("small", async |stage| {
         stage.round_trips();

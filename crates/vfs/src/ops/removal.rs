@@ -7,6 +7,7 @@
 
 use std::pin::pin;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use bytes::Bytes;
 use nfs4_client::{ChangeInfo, Cred, Errno};
@@ -18,6 +19,9 @@ use crate::names::{Dentry, Edit};
 use crate::node::{Hidden, Node, OwnChange, Place};
 use crate::types::RenameFlags;
 use crate::vfs::Vfs;
+
+/// How long a close may take from the kernel to us, while the removal of the directory has overtaken it.
+const ON_ITS_WAY: Duration = Duration::from_millis(50);
 
 impl Vfs {
     /// Removes a name that is not a directory's. One round trip.
@@ -48,8 +52,11 @@ impl Vfs {
         }
         let (vfs, cred, name) = (self.clone(), cred.clone(), Bytes::copy_from_slice(name));
         let work = async move {
+            let hidden = hidden_in(&node);
             match vfs.remove(&cred, &dir, name.clone(), &node).await {
-                Err(error) if vfs.is_empty_now(&error, &node).await => vfs.remove(&cred, &dir, name, &node).await,
+                Err(error) if vfs.is_empty_now(&error, &node, hidden).await => {
+                    vfs.remove(&cred, &dir, name, &node).await
+                }
                 outcome => outcome,
             }
         };
@@ -57,22 +64,26 @@ impl Vfs {
     }
 
     /// Whether a directory that the server holds for full was so because of hidden files whose last close is under way.
-    /// They have gone when this returns.
-    async fn is_empty_now(&self, error: &Error, dir: &Node) -> bool {
+    /// They have gone when this returns. `before`: how many hidden files it had before the server was asked.
+    async fn is_empty_now(&self, error: &Error, dir: &Node, before: usize) -> bool {
         // A rename onto a directory that is not empty may give either.
         if !matches!(error.errno(), Errno::NotEmpty | Errno::Exist) || dir.kind != FileKind::Directory {
             return false;
         }
-        let mut waited = false;
+        let mut patient = true;
         loop {
             let mut gone = pin!(self.mount().hidden_gone.notified());
             gone.as_mut().enable();
             let hidden: Vec<_> = dir.lock().dir().hidden.iter().filter_map(Weak::upgrade).collect();
-            if !hidden.iter().any(|node| is_leaving(node)) {
-                return waited;
+            if hidden.iter().any(|node| is_leaving(node)) {
+                gone.await;
+            } else if hidden.is_empty() || !patient {
+                return hidden.len() < before;
+            } else {
+                // The close may still be on its way from the kernel to us.
+                patient = false;
+                let _ = tokio::time::timeout(ON_ITS_WAY, gone).await;
             }
-            waited = true;
-            gone.await;
         }
     }
 
@@ -157,7 +168,7 @@ impl Vfs {
     /// The last close of a hidden file.
     pub(crate) async fn remove_hidden(&self, node: &Arc<Node>, hidden: &Hidden) {
         match self.remove(&hidden.cred, &hidden.dir, hidden.name.clone(), node).await {
-            Err(error) if error.errno() != nfs4_client::Errno::NoEnt => {
+            Err(error) if error.errno() != Errno::NoEnt => {
                 let name = String::from_utf8_lossy(&hidden.name);
                 tracing::warn!(%error, "a file that was removed while it was open is left behind as {name}");
             }
@@ -204,9 +215,10 @@ impl Vfs {
         let (vfs, cred) = (self.clone(), cred.clone());
         let names = (Bytes::copy_from_slice(name), Bytes::copy_from_slice(newname));
         let work = async move {
+            let hidden = target.as_deref().map_or(0, hidden_in);
             let renamed = vfs.rename_at_server(&cred, [&from, &to], names.clone(), &node, target.clone()).await;
             match (renamed, &target) {
-                (Err(error), Some(replaced)) if vfs.is_empty_now(&error, replaced).await => {
+                (Err(error), Some(replaced)) if vfs.is_empty_now(&error, replaced, hidden).await => {
                     vfs.rename_at_server(&cred, [&from, &to], names, &node, target).await
                 }
                 (outcome, _) => outcome,
@@ -287,6 +299,11 @@ fn both(source: ChangeInfo, destination: ChangeInfo) -> ChangeInfo {
         before: earlier(source.before, destination.before),
         after: later(source.after, destination.after),
     }
+}
+
+/// How many files live on in a directory under hidden names.
+fn hidden_in(dir: &Node) -> usize {
+    if dir.kind == FileKind::Directory { dir.lock().dir().hidden.len() } else { 0 }
 }
 
 /// Whether a hidden file's last close is under way.

@@ -103,12 +103,17 @@ impl ConformanceArgs {
         let logs = root.join("target/conformance");
         fs::create_dir_all(&logs)?;
         let workshop = Workshop { root, programs, logs, tools, bounded: self.bounded };
+        let order: Vec<_> = SUITES.iter().map(|suite| suite.name).collect();
         let mut rows = Vec::new();
         let mut wrong = Vec::new();
         'all: for kind in servers {
             let expected = Expected::read(&workshop.root, kind.name())?;
             for suite in suites.iter().filter(|suite| !suite.with_faults || kind.is_mock()) {
                 let (row, failures) = workshop.run(suite, kind, &expected);
+                if self.write_table {
+                    // At once, so that a run that is broken off has not been for nothing.
+                    report::write(&workshop.root.join("docs/CONFORMANCE.md"), &row, &order)?;
+                }
                 rows.push(row);
                 let failed = !failures.is_empty();
                 wrong.extend(failures);
@@ -118,10 +123,6 @@ impl ConformanceArgs {
             }
         }
         println!("\n{}", report::table(&rows));
-        if self.write_table {
-            let order: Vec<_> = SUITES.iter().map(|suite| suite.name).collect();
-            report::write(&workshop.root.join("docs/CONFORMANCE.md"), &rows, &order)?;
-        }
         if !wrong.is_empty() {
             bail!("{} did not go as expected:\n  {}", wrong.len(), wrong.join("\n  "));
         }

@@ -50,12 +50,10 @@ impl Row {
     }
 }
 
-/// Puts the rows into the table of a page, each in the place of the one for the same suite and server.
-pub fn write(page: &Path, rows: &[Row], order: &[&str]) -> anyhow::Result<()> {
+/// Puts a row into the table of a page, in the place of the one for the same suite and server.
+pub fn write(page: &Path, row: &Row, order: &[&str]) -> anyhow::Result<()> {
     let text = fs::read_to_string(page).with_context(|| format!("reading {}", page.display()))?;
-    let date = today();
-    let new: Vec<String> = rows.iter().map(|row| row.line(&date)).collect();
-    let text = replaced(&text, &new, order).with_context(|| page.display().to_string())?;
+    let text = replaced(&text, &[row.line(&today())], order).with_context(|| page.display().to_string())?;
     fs::write(page, text).with_context(|| format!("writing {}", page.display()))
 }
 
