@@ -157,7 +157,7 @@ impl Vfs {
     /// The last close of a hidden file.
     pub(crate) async fn remove_hidden(&self, node: &Arc<Node>, hidden: &Hidden) {
         match self.remove(&hidden.cred, &hidden.dir, hidden.name.clone(), node).await {
-            Err(error) if error.errno() != nfs4_client::Errno::NoEnt => {
+            Err(error) if error.errno() != Errno::NoEnt => {
                 let name = String::from_utf8_lossy(&hidden.name);
                 tracing::warn!(%error, "a file that was removed while it was open is left behind as {name}");
             }
