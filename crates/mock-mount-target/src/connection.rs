@@ -59,18 +59,25 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
             return (End::Cut, io);
         }
     };
+    let id = conn.id;
     let (mut read_half, mut write_half) = tokio::io::split(io);
     let mut reading = Reading { conn, shared, outlet: outlet.clone(), attached };
     let end = tokio::select! {
         () = cut.cancelled() => End::Cut,
         end = reading.run(&mut read_half) => end,
-        written = outlet::write_all(&mut write_half, &mut outgoing, |len| shared.counters.sent(len)) => match written {
+        written = outlet::write_all(
+            &mut write_half,
+            &mut outgoing,
+            |xid| shared.unanswered.leaves(id, xid),
+            |len| shared.counters.sent(len),
+        ) => match written {
             Ok(After::Alert) => End::Alert,
             Ok(_) | Err(_) => End::Cut,
         },
     };
     drop(reading);
     outlet.close().await;
+    shared.unanswered.disconnected(id);
     let mut io = read_half.unsplit(write_half);
     if end == End::ByPeer {
         // The peer is gone; whether it hears the goodbye does not matter.
@@ -214,6 +221,9 @@ impl Reading<'_> {
     }
 
     async fn compound(&mut self, header: CallHeader, args: Bytes, record: Bytes, awsfile: bool) -> Result<(), Stop> {
+        if let Some(mistake) = self.shared.unanswered.came(self.conn.id, header.xid, &args) {
+            self.mistake(&mistake);
+        }
         let mut again = false;
         match self.shared.wire.compound(&args, self.shared.clock.running()) {
             None => {}

@@ -127,6 +127,24 @@ impl MockHandle {
         }
     }
 
+    /// Recalls every delegation (CB_RECALL).
+    pub async fn recall_delegations(&self) {
+        if let Some(memory) = self.memory() {
+            let now = memory.now();
+            memory.with_server(|server| server.recall_delegations(now));
+            memory.send_callbacks().await;
+        }
+    }
+
+    /// Recalls a delegation that nobody has from every client that has a back channel; the referee hears of a client
+    /// that takes it for its own.
+    pub async fn recall_unknown(&self) {
+        if let Some(memory) = self.memory() {
+            memory.with_server(Server::recall_unknown);
+            memory.send_callbacks().await;
+        }
+    }
+
     /// Puts an object into the bucket and lets its file appear, so that READ_BYPASS answers with its place. The key is
     /// the bucket's prefix and the path.
     pub fn put_object(&self, path: &str, bytes: impl Into<Bytes>) -> Result<Version, Nfs4Error> {

@@ -15,7 +15,7 @@ pub(crate) struct Later {
 
 impl Later {
     /// Lets the event happen. What concerns the server in memory does nothing where another one serves.
-    pub(crate) fn happen(&self, event: Event) {
+    pub(crate) async fn happen(&self, event: Event) {
         tracing::info!(?event, "as the plan says");
         match event {
             Event::CutAll => self.shared.connections.cut_all(),
@@ -40,12 +40,22 @@ impl Later {
             Event::Revoke(why) => {
                 self.with_memory(|memory| memory.with_server(|server| server.revoke_all_state(why)));
             }
+            Event::Recall => self.with_memory(|memory| {
+                let now = memory.now();
+                memory.with_server(|server| server.recall_delegations(now));
+            }),
+            Event::RecallUnknown => {
+                self.with_memory(|memory| memory.with_server(crate::nfs::Server::recall_unknown));
+            }
             Event::S3(path, change) => self.with_memory(|memory| {
                 let now = memory.now();
                 if let Err(error) = memory.with_server(|server| server.s3_change(&path, &change, now)) {
                     tracing::warn!(%path, %error, "the S3 side cannot do what the plan says");
                 }
             }),
+        }
+        if let Some(memory) = &self.memory {
+            memory.send_callbacks().await;
         }
     }
 

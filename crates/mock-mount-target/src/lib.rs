@@ -2,6 +2,10 @@
 //! AWSFILE bind, and behind that an NFSv4.1/4.2 server in memory or any other NFS server. It is stricter than a real
 //! server, writes down every mistake of its client, and fails on purpose wherever a plan says so.
 //!
+//! Delegations are given only where [`nfs::Config::delegations`] says so, in the `full` profile: for reading and for
+//! writing, of regular files, recalled over the back channel. Directory delegations, WANT_DELEGATION, CB_GETATTR and
+//! pNFS are not served.
+//!
 //! Two types matter to a test: [`MockServer`], whose builder starts a mock on a free port of this machine, and
 //! [`MockHandle`], which says how to reach it, shows what it saw, and lets it fail.
 //!
@@ -33,6 +37,7 @@ mod s3;
 mod service;
 mod shared;
 mod sigv4;
+mod unanswered;
 mod wire;
 
 pub use bind::{BindFault, Bucket};

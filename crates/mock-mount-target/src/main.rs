@@ -38,6 +38,9 @@ struct Serve {
     /// Which server is played from memory.
     #[arg(long, value_enum, default_value_t = Played::S3files)]
     profile: Played,
+    /// Delegate files to clients that ask for it in OPEN and have a back channel; only with --profile full.
+    #[arg(long)]
+    delegations: bool,
     /// How long a client of the server in memory may be silent, in seconds.
     #[arg(long, default_value_t = 90, value_name = "SECONDS")]
     lease: u64,
@@ -47,18 +50,18 @@ struct Serve {
     /// The region that clients must sign for.
     #[arg(long, default_value = "us-east-1")]
     region: String,
-    /// Round trip time of the link, in milliseconds.
-    #[arg(long, default_value_t = 0, value_name = "MS")]
-    rtt: u64,
-    /// Bandwidth of the link in each direction, in megabytes per second.
-    #[arg(long, value_name = "MB/S")]
+    /// Round trip time of the link: 30ms, 1s; a bare number is milliseconds.
+    #[arg(long, default_value = "0ms", value_name = "TIME", value_parser = time)]
+    rtt: Duration,
+    /// Bandwidth of the link in each direction: 100mbit, 1gbit, 12MB; a bare number is megabytes per second.
+    #[arg(long, value_name = "RATE", value_parser = bytes_per_second)]
     bandwidth: Option<u64>,
-    /// Up to how much later each reply may be, in milliseconds.
-    #[arg(long, default_value_t = 0, value_name = "MS")]
-    jitter: u64,
-    /// How long the link stands still when it loses a packet, in milliseconds; 0 loses none.
-    #[arg(long, default_value_t = 0, value_name = "MS")]
-    loss_stall: u64,
+    /// Up to how much later each reply may be: 5ms; a bare number is milliseconds.
+    #[arg(long, default_value = "0ms", value_name = "TIME", value_parser = time)]
+    jitter: Duration,
+    /// How long the link stands still when it loses a packet: 200ms; 0 loses none.
+    #[arg(long, default_value = "0ms", value_name = "TIME", value_parser = time)]
+    loss_stall: Duration,
     /// A plan of failures, in TOML.
     #[arg(long, value_name = "FILE")]
     faults: Option<PathBuf>,
@@ -69,7 +72,7 @@ struct Serve {
     /// Where randomness on purpose comes from; printed, so that a run can be had again.
     #[arg(long)]
     seed: Option<u64>,
-    /// The credentials lack s3files:ClientWrite.
+    /// The credentials lack s3files:ClientWrite; not with --forward, where the server behind decides what may be written.
     #[arg(long)]
     read_only_key: bool,
     /// Which certificate the server shows.
@@ -169,10 +172,10 @@ impl Serve {
             .seed(seed)
             .read_only_credentials(self.read_only_key)
             .link(LinkSettings {
-                rtt: Duration::from_millis(self.rtt),
-                bandwidth: self.bandwidth.map(|megabytes| megabytes * 1_000_000),
-                jitter: Duration::from_millis(self.jitter),
-                loss_stall: Duration::from_millis(self.loss_stall),
+                rtt: self.rtt,
+                bandwidth: self.bandwidth,
+                jitter: self.jitter,
+                loss_stall: self.loss_stall,
             });
         if let Some(address) = self.plain_listen {
             builder = builder.plain_listen(address);
@@ -192,7 +195,15 @@ impl Serve {
             Played::S3files => Profile::S3Files,
             Played::Full => Profile::Full,
         };
-        builder = builder.config(Config { lease: Duration::from_secs(self.lease), ..Config::new(profile) });
+        anyhow::ensure!(
+            !self.delegations || (profile == Profile::Full && self.backend.forward.is_none()),
+            "--delegations needs --profile full and has no effect in front of another server"
+        );
+        builder = builder.config(Config {
+            lease: Duration::from_secs(self.lease),
+            delegations: self.delegations,
+            ..Config::new(profile)
+        });
         if let Some(dir) = self.backend.dir {
             builder = builder.import(dir);
         }
@@ -202,6 +213,33 @@ impl Serve {
         }
         Ok(builder)
     }
+}
+
+/// A number and its unit.
+fn split_unit(text: &str) -> Result<(u64, &str), String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number = text[..digits].parse().map_err(|_| format!("{text} does not begin with a whole number"))?;
+    Ok((number, &text[digits..]))
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    match split_unit(text)? {
+        (number, "ms" | "") => Ok(Duration::from_millis(number)),
+        (number, "s") => Ok(Duration::from_secs(number)),
+        (_, unit) => Err(format!("{unit} is no unit of time here; ms and s are")),
+    }
+}
+
+fn bytes_per_second(text: &str) -> Result<u64, String> {
+    let (number, unit) = split_unit(text)?;
+    let one: u64 = match unit {
+        "kbit" => 125,
+        "mbit" => 125_000,
+        "gbit" => 125_000_000,
+        "MB" | "" => 1_000_000,
+        unit => return Err(format!("{unit} is no unit of bandwidth here; kbit, mbit, gbit and MB are")),
+    };
+    number.checked_mul(one).filter(|rate| *rate > 0).ok_or_else(|| format!("{text} is no bandwidth"))
 }
 
 fn introduction(mock: &MockHandle) -> String {
@@ -275,4 +313,25 @@ async fn interrupted() -> std::io::Result<()> {
 #[cfg(not(unix))]
 async fn interrupted() -> std::io::Result<()> {
     tokio::signal::ctrl_c().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_is_described_in_the_units_of_networks() {
+        assert_eq!(time("30ms"), Ok(Duration::from_millis(30)));
+        assert_eq!(time("30"), Ok(Duration::from_millis(30)));
+        assert_eq!(time("2s"), Ok(Duration::from_secs(2)));
+        assert_eq!(bytes_per_second("100mbit"), Ok(12_500_000));
+        assert_eq!(bytes_per_second("1gbit"), Ok(125_000_000));
+        assert_eq!(bytes_per_second("50"), Ok(50_000_000));
+        for wrong in ["", "ms", "3 ms", "-1ms", "5min"] {
+            assert!(time(wrong).is_err(), "{wrong}");
+        }
+        for wrong in ["0mbit", "99999999999999gbit", "1kB", "fast"] {
+            assert!(bytes_per_second(wrong).is_err(), "{wrong}");
+        }
+    }
 }

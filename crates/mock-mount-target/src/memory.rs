@@ -249,6 +249,8 @@ impl Attached for InMemory {
                 }
                 state.server.called_back(&callback, results);
             });
+            // The next callback of the queue, if there is one.
+            return Box::pin(async move { self.memory.send_callbacks().await });
         }
         Box::pin(std::future::ready(()))
     }

@@ -32,6 +32,7 @@ use crate::plan::{Fault, FaultPlan};
 use crate::s3::S3End;
 use crate::service::{ConnInfo, Service};
 use crate::shared::{Connections, Counters, Mistakes, Shared, WireCounters};
+use crate::unanswered::Unanswered;
 use crate::wire::{WireFaults, WireRule};
 
 const THIS_MACHINE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -173,7 +174,7 @@ impl MockServerBuilder {
         self
     }
 
-    /// Whether the credentials lack `s3files:ClientWrite`.
+    /// Whether the credentials lack `s3files:ClientWrite`. Not in front of another server ([`forward`](Self::forward)).
     pub fn read_only_credentials(mut self, read_only: bool) -> Self {
         self.read_only = read_only;
         self
@@ -250,6 +251,12 @@ impl MockServerBuilder {
                 "{plain} is not on this machine; NFS without TLS is served on loopback only"
             )));
         }
+        if self.read_only && matches!(self.backend, Backend::Forward(_)) {
+            return Err(MockError::Choice(
+                "credentials without ClientWrite have no effect in front of another server, which does not know of them"
+                    .into(),
+            ));
+        }
         let kept = Kept::open(self.state_dir.as_deref(), self.credentials)?;
         let clock = Arc::new(Clock::default());
         let iam = Arc::new(Iam::new(&self.file_system_id, &self.region));
@@ -276,6 +283,7 @@ impl MockServerBuilder {
             binder: Binder::new(self.seed, self.bucket.clone()),
             link: Arc::new(Link::new(self.link, self.seed)),
             wire: WireFaults::new(self.seed),
+            unanswered: Unanswered::default(),
             clock: Arc::clone(&clock),
             mistakes: Mistakes::default(),
             refusals: Mistakes::default(),
@@ -550,7 +558,7 @@ impl MockHandle {
                     let stop = self.stop.clone();
                     self.tracker.spawn(async move {
                         if tokio::time::timeout(wait, stop.cancelled()).await.is_err() {
-                            later.happen(event);
+                            later.happen(event).await;
                         }
                     });
                 }

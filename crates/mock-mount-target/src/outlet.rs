@@ -59,6 +59,8 @@ pub(crate) enum After {
 #[derive(Debug, Clone)]
 pub(crate) struct Outgoing {
     due: Option<Instant>,
+    /// The call that it answers, if it is a reply.
+    answers: Option<u32>,
     frame: Vec<Bytes>,
     after: After,
 }
@@ -110,12 +112,7 @@ impl Outlet {
         if self.inner.armed_len.load(Ordering::Acquire) == 0 {
             return None;
         }
-        let head = record.first()?;
-        let xid = u32::from_be_bytes(head.get(..4)?.try_into().ok()?);
-        // A callback has an xid of its own, which may be the same.
-        if head.get(4..8)? != [0, 0, 0, 1] {
-            return None;
-        }
+        let xid = answered_by(record)?;
         let mut armed = self.inner.armed.lock().unwrap_or_else(PoisonError::into_inner);
         let fault = armed.remove(&xid);
         self.inner.armed_len.store(armed.len(), Ordering::Release);
@@ -128,6 +125,7 @@ impl Outlet {
         let len: usize = record.iter().map(Bytes::len).sum();
         let mut out = Outgoing {
             due: self.inner.link.outbound(len + 4),
+            answers: answered_by(&record),
             frame: Vec::with_capacity(record.len() + 1),
             after: After::Continue,
         };
@@ -189,6 +187,13 @@ impl Outlet {
     }
 }
 
+/// The call that a record is the reply to. A callback has an xid of its own, which may be the same.
+fn answered_by(record: &[Bytes]) -> Option<u32> {
+    let head = record.first()?;
+    let xid = u32::from_be_bytes(head.get(..4)?.try_into().ok()?);
+    (head.get(4..8)? == [0, 0, 0, 1]).then_some(xid)
+}
+
 fn truncate(frame: &mut [Bytes], len: usize) {
     let mut left = len;
     for segment in frame.iter_mut() {
@@ -197,10 +202,12 @@ fn truncate(frame: &mut [Bytes], len: usize) {
     }
 }
 
-/// Writes what comes out of an outlet until the connection is to end; says how.
+/// Writes what comes out of an outlet until the connection is to end; says how. `leaves` hears of each reply before it
+/// is written, `sent` of the bytes after.
 pub(crate) async fn write_all<W: AsyncWrite + Unpin>(
     io: &mut W,
     outgoing: &mut mpsc::Receiver<Outgoing>,
+    leaves: impl Fn(u32),
     sent: impl Fn(usize),
 ) -> io::Result<After> {
     let mut held: Option<Outgoing> = None;
@@ -216,11 +223,13 @@ pub(crate) async fn write_all<W: AsyncWrite + Unpin>(
         if let Some(due) = first.due {
             tokio::time::sleep_until(due).await;
         }
+        first.answers.map(&leaves);
         let mut len = add(&mut batch, first.frame);
         let mut after = first.after;
         while after == After::Continue && len < BATCH {
             match outgoing.try_recv() {
                 Ok(next) if next.due.is_none_or(|due| due <= Instant::now()) => {
+                    next.answers.map(&leaves);
                     len += add(&mut batch, next.frame);
                     after = next.after;
                 }
@@ -300,7 +309,7 @@ mod tests {
         outlet.inner.delayed.close();
         outlet.inner.delayed.wait().await;
         drop(outlet);
-        let after = write_all(&mut near, &mut outgoing, |_| {}).await.unwrap();
+        let after = write_all(&mut near, &mut outgoing, |_| {}, |_| {}).await.unwrap();
         drop(near);
         let mut bytes = Vec::new();
         far.read_to_end(&mut bytes).await.unwrap();

@@ -10,7 +10,7 @@
 //! name = "a.txt"            # only operations on this name; only this key of S3
 //! byte = 4096               # only READ and WRITE that touch this byte; with bytes_in, the byte itself
 //! after_ms = 500            # not before the mock has run for so long; with time, when it happens
-//! do = "status"             # what goes wrong, with its own parameters
+//! do = "status"             # what goes wrong, with its own parameters (recall: wants every delegation back)
 //! status = "NFS4ERR_DELAY"
 //! ```
 
@@ -45,6 +45,10 @@ pub enum Event {
     DropSessions,
     /// All opens and locks are revoked.
     Revoke(Nfs4Error),
+    /// All delegations are recalled.
+    Recall,
+    /// A delegation that nobody has is recalled from everybody.
+    RecallUnknown,
     /// Something happens on the S3 side.
     S3(String, S3Change),
     /// The link gets this round trip time.
@@ -280,6 +284,8 @@ impl Entry {
             "unknown_arm" => Action::UnknownArm,
             "drop_sessions" => Action::DropSessions,
             "revoke" => Action::Revoke(self.status()?),
+            "recall" => Action::Recall,
+            "recall_unknown" => Action::RecallUnknown,
             "random_result" => {
                 let mut bytes = vec![0; self.bytes.unwrap_or(64).min(1 << 20) as usize];
                 random.fill_bytes(&mut bytes);
@@ -299,6 +305,8 @@ impl Entry {
             "new_write_verifier" => Event::NewWriteVerifier,
             "drop_sessions" => Event::DropSessions,
             "revoke" => Event::Revoke(self.status()?),
+            "recall" => Event::Recall,
+            "recall_unknown" => Event::RecallUnknown,
             "set_rtt" => Event::Rtt(self.wait()?),
             _ => {
                 let (path, change) = self.s3_change()?;
@@ -361,6 +369,8 @@ mod tests {
             matches!(one("on = 'CREATE_SESSION'\ndo = 'unknown_arm'"), Fault::Nfs(_, rule) if rule.opnum == Some(43))
         );
         assert!(matches!(one("on = 'any'\ndo = 'duplicate_request'"), Fault::Wire(_)));
+        assert_eq!(one("on = 'READ'\ndo = 'recall'"), Fault::Nfs(Duration::ZERO, Rule::once(25, Action::Recall)));
+        assert_eq!(one("on = 'time'\ndo = 'recall_unknown'"), Fault::At(Duration::ZERO, Event::RecallUnknown));
     }
 
     #[test]

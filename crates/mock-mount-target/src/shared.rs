@@ -11,6 +11,7 @@ use crate::bind::Binder;
 use crate::clock::Clock;
 use crate::link::Link;
 use crate::service::Service;
+use crate::unanswered::Unanswered;
 use crate::wire::WireFaults;
 
 /// What all connections have in common.
@@ -20,6 +21,7 @@ pub(crate) struct Shared {
     pub binder: Binder,
     pub link: Arc<Link>,
     pub wire: WireFaults,
+    pub unanswered: Unanswered,
     pub clock: Arc<Clock>,
     pub mistakes: Mistakes,
     pub refusals: Mistakes,

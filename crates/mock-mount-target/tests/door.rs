@@ -274,3 +274,10 @@ async fn nfs_without_tls_is_served_on_loopback_only() {
     let builder = MockServer::builder().forward(([127, 0, 0, 1], 1).into());
     assert!(builder.plain_listen(([0, 0, 0, 0], 0).into()).start().await.is_err());
 }
+
+#[tokio::test]
+async fn credentials_without_write_are_refused_in_front_of_another_server() {
+    let builder = MockServer::builder().forward(([127, 0, 0, 1], 1).into()).read_only_credentials(true);
+    let error = builder.start().await.unwrap_err().to_string();
+    assert!(error.contains("in front of another server"), "{error}");
+}

@@ -129,6 +129,52 @@ async fn a_heartbeat_is_asked_and_answered_on_the_same_connection() {
     .await;
 }
 
+/// RFC 8881 §20.2.3.
+#[tokio::test]
+async fn a_recall_of_what_nobody_has_is_refused_by_the_client() {
+    within(async {
+        let mock = MockServer::builder().start().await.unwrap();
+        let mut session = Session::establish(peer::tls13(&mock).await, "one", 0).await.unwrap();
+        mock.recall_unknown().await;
+        mock.heartbeat().await;
+        mock.recall_unknown().await;
+        for _ in 0..2 {
+            let asked = session.answer_callback().await.unwrap();
+            assert!(matches!(asked.argarray[1], CbArgop4::Recall(_)));
+        }
+        session.call(vec![Argop4::Putrootfh, Argop4::Getfh]).await.unwrap();
+        session.leave().await.unwrap();
+        assert_eq!(mock.verdict(), Vec::<String>::new());
+    })
+    .await;
+}
+
+/// RFC 8881 §2.10.6.1: the next request of a slot shows that the reply to the last one has come.
+#[tokio::test]
+async fn a_slot_used_again_before_its_reply_was_sent_is_a_mistake() {
+    within(async {
+        let mock = MockServer::builder().plain().start().await.unwrap();
+        let mut session = Session::establish(peer::plain(&mock).await, "one", 0).await.unwrap();
+        mock.set_rtt(Duration::from_millis(50));
+        let ops = || vec![Argop4::Putrootfh, Argop4::Getfh];
+        for slot in [0, 1, 2] {
+            session.send_on(slot, ops()).await.unwrap();
+        }
+        for _ in 0..3 {
+            session.reply().await.unwrap();
+        }
+        session.call(ops()).await.unwrap();
+        assert_eq!(mock.mistakes(), Vec::<String>::new());
+        session.send_on(1, ops()).await.unwrap();
+        session.send_on(1, ops()).await.unwrap();
+        session.reply().await.unwrap();
+        session.reply().await.unwrap();
+        let mistakes = mock.mistakes();
+        assert!(mistakes.len() == 1 && mistakes[0].contains("slot 1 used twice at once"), "{mistakes:?}");
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn replies_come_in_the_order_in_which_they_are_ready() {
     within(async {
@@ -217,6 +263,7 @@ async fn a_lost_reply_is_answered_from_the_cache_on_the_next_connection() {
         let (_, result) = session.reply().await.unwrap();
         assert_eq!(result.status, Ok(()), "the effect was kept, and the reply too");
         assert_eq!(mock.counters().replays, 1);
+        session.call(vec![Argop4::Putrootfh, Argop4::Getfh]).await.unwrap();
         assert_eq!(mock.mistakes(), Vec::<String>::new());
     })
     .await;

@@ -98,6 +98,20 @@ fn two_backends_at_once_are_refused() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("cannot be used with"));
 }
 
+#[test]
+fn choices_without_effect_are_refused_with_a_sentence() {
+    for (arguments, part) in [
+        (["--read-only-key", "--forward", "127.0.0.1:1"], "have no effect in front of another server"),
+        (["--delegations", "--profile", "s3files"], "--delegations needs --profile full"),
+    ] {
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_mock-mount-target")).arg("serve").args(arguments).output().unwrap();
+        assert!(!output.status.success());
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains(part), "{said}");
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn it_ends_well_when_it_is_told_to_terminate() {

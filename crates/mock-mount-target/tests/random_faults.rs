@@ -74,6 +74,8 @@ const ACTIONS: &[&str] = &[
     "unknown_arm",
     "drop_sessions",
     "revoke",
+    "recall",
+    "recall_unknown",
     "random_result",
     "s3_put",
     "s3_delete",

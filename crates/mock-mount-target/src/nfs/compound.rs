@@ -48,6 +48,8 @@ pub struct Context<'a> {
     /// The client of the session; 0 outside of sessions.
     pub(super) client: u64,
     pub(super) session: Option<Sessionid4>,
+    /// Session, slot and sequence id of the call.
+    pub(super) slot: Option<(Sessionid4, u32, u32)>,
     pub(super) current: Option<Handle>,
     pub(super) saved: Option<Handle>,
     /// Limits of READ and WRITE that a fault set for the operation at hand.
@@ -123,6 +125,7 @@ impl Server {
             awsfile,
             client: 0,
             session: None,
+            slot: None,
             current: None,
             saved: None,
             short: None,
@@ -232,6 +235,7 @@ impl Server {
         let sequence_bytes: Bytes = results.segments.concat().into();
         let room = self.room(args, tag);
         cx.done.push(sequence);
+        cx.slot = Some((args.sa_sessionid, args.sa_slotid, args.sa_sequenceid));
         let cut = self.run(&mut cx, count, &mut input, &mut results, room);
         self.referee.answered(args.sa_sessionid, cx.now);
         if cut {

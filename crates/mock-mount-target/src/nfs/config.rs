@@ -39,6 +39,8 @@ pub struct Config {
     pub capacity: u64,
     /// Whether a removed file stays while it is open (`OPEN4_RESULT_PRESERVE_UNLINKED`).
     pub preserve_unlinked: bool,
+    /// Whether files are delegated to clients that ask for it (the `full` profile only).
+    pub delegations: bool,
     /// Whether a locator ends its compound with status 100001; the service's way is not known.
     pub locator_ends_compound: bool,
 }
@@ -64,6 +66,7 @@ impl Config {
             max_io: 1 << 20,
             capacity: 16 << 30,
             preserve_unlinked: profile == Profile::Full,
+            delegations: false,
             locator_ends_compound: false,
         }
     }
@@ -127,6 +130,11 @@ impl Config {
             Profile::S3Files => 52_673_613_135_872,
             Profile::Full => i64::MAX as u64,
         }
+    }
+
+    /// Whether delegations are given at all.
+    pub fn delegates(&self) -> bool {
+        self.delegations && self.is_full()
     }
 
     /// Whether the whole of NFSv4.2 is served.

@@ -30,6 +30,10 @@ pub enum Action {
     DropSessions,
     /// All opens and locks are revoked before the operation.
     Revoke(Nfs4Error),
+    /// Every delegation is recalled before the operation.
+    Recall,
+    /// A delegation that nobody has is recalled from every client before the operation.
+    RecallUnknown,
     /// Something happens on the S3 side before the operation.
     S3 {
         /// The object's path.

@@ -1,6 +1,6 @@
 //! The grace period after a restart: who may reclaim what (RFC 8881 §8.4.2).
 //!
-//! The server's stable storage is this struct: it remembers every open and lock of every client. A real server
+//! The server's stable storage is this struct: it remembers every open, lock and delegation of every client. A real server
 //! remembers less; this one refuses to give back what the client never had.
 
 use std::collections::{HashMap, HashSet};
@@ -19,6 +19,8 @@ use super::state::ranges::Lock;
 struct Former {
     opens: HashMap<(Bytes, FileId), (u32, u32)>,
     locks: HashMap<(Bytes, FileId), Vec<Lock>>,
+    /// Delegations, and whether they were for writing.
+    delegations: HashMap<FileId, bool>,
 }
 
 /// A grace period, or none.
@@ -45,6 +47,11 @@ impl Grace {
             {
                 let entry = former.entry(client.owner.clone()).or_default();
                 entry.locks.insert((lock.owner.clone(), lock.file), ranges.of(number).copied().collect());
+            }
+        }
+        for (_, held) in states.delegations().filter(|(_, held)| held.revoked.is_none()) {
+            if let Some(client) = clients.get(held.client) {
+                former.entry(client.owner.clone()).or_default().delegations.insert(held.file, held.write);
             }
         }
         if former.is_empty() {
@@ -83,6 +90,18 @@ impl Grace {
     pub fn had_open(&self, client: &Bytes, owner: &Bytes, file: FileId, access: u32, deny: u32) -> bool {
         let had = self.former.get(client).and_then(|former| former.opens.get(&(owner.clone(), file)));
         had.is_some_and(|(a, d)| access & !a == 0 && deny & !d == 0)
+    }
+
+    /// Whether a client had a file's delegation, and if so, whether it was for writing.
+    pub fn had_delegation(&self, client: &Bytes, file: FileId) -> Option<bool> {
+        self.former.get(client)?.delegations.get(&file).copied()
+    }
+
+    /// Whether somebody may still reclaim an open or a delegation of a file.
+    pub fn remembers(&self, file: FileId) -> bool {
+        self.former.values().any(|former| {
+            former.delegations.contains_key(&file) || former.opens.keys().any(|(_, opened)| *opened == file)
+        })
     }
 
     /// Whether a lock-owner had this range locked.

@@ -17,7 +17,7 @@ impl Server {
             }
         }
         for (file, _) in self.fs.inodes().filter(|(_, inode)| inode.nlink == 0) {
-            if !self.states.is_open(file) {
+            if !self.is_needed(file) {
                 return Err(format!("{file:?} has no name and nobody has it open"));
             }
         }
@@ -77,6 +77,7 @@ impl Server {
                 _ => return Err(format!("lock state {number} has no open")),
             }
         }
+        self.check_delegations()?;
         for (file, locks) in self.states.all_ranges() {
             let all: Vec<_> = locks.iter().collect();
             for (i, lock) in all.iter().enumerate() {
@@ -87,6 +88,33 @@ impl Server {
                 if let Some(other) = all[..i].iter().find(|other| other.clashes(lock)) {
                     return Err(format!("two locks at once on {file:?}: {lock:?} and {other:?}"));
                 }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Server {
+    /// Nobody else has open what is delegated, or not in a way that clashes (RFC 8881 §10.4).
+    fn check_delegations(&self) -> Result<(), String> {
+        for (number, held) in self.states.delegations() {
+            if self.clients.get(held.client).is_none() {
+                return Err(format!("delegation {number} has no client"));
+            }
+            if held.revoked.is_some() {
+                continue;
+            }
+            if self.fs.data(held.file).is_err() {
+                return Err(format!("delegation {number} is of no regular file"));
+            }
+            let mut others = self.states.delegations_of(held.file).filter(|(other, _)| *other != number);
+            if others.any(|(_, other)| other.client == held.client || other.write || held.write) {
+                return Err(format!("delegation {number} is not the only one"));
+            }
+            let opens = self.states.opens_of(held.file).filter(|(_, open)| open.revoked.is_none());
+            let mut foreign = opens.filter(|(_, open)| open.client != held.client);
+            if foreign.any(|(_, open)| held.write || open.access & 2 != 0) {
+                return Err(format!("somebody else opened what delegation {number} is of"));
             }
         }
         Ok(())

@@ -19,6 +19,7 @@ mod answer;
 mod callbacks;
 mod compound;
 pub mod config;
+mod delegations;
 pub mod faults;
 mod grace;
 mod import;

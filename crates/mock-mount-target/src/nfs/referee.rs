@@ -6,12 +6,15 @@
 //! - in a session: a sequence id left out, another request under a used one, a slot or a highest slot that is not there,
 //!   a request, a reply or a number of operations beyond what was negotiated, an operation without a session, SEQUENCE
 //!   in another place than the first, a connection of another partition;
-//! - with state: a stateid used after CLOSE, never given out, of another file or of the wrong kind; new state before
-//!   RECLAIM_COMPLETE; an open or a lock left at the end;
+//! - with state: a stateid used after CLOSE or DELEGRETURN, never given out, of another file or of the wrong kind; new
+//!   state before RECLAIM_COMPLETE; an open, a lock or a delegation left at the end;
 //! - with files: a handle or a READDIR cookie made up, a name that no component has, attributes that cannot be asked for,
 //!   READ_BYPASS where it does not belong;
 //! - without need: a handle put or saved and not used, bytes behind the last operation;
-//! - on the back channel: an answer that does not fit its call.
+//! - on the back channel: an answer that does not fit its call, a delegation given back that the client never had.
+//!
+//! The front has more: records that cannot be followed, procedures that are not there, and a slot used again before the
+//! reply to its last request was sent (the `unanswered` module).
 //!
 //! What a fault may have hidden from a client is not held against it: see `States::excuse` and its callers.
 

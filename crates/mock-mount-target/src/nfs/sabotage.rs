@@ -17,6 +17,7 @@ const LOCKT: u32 = 13;
 const LOCKU: u32 = 14;
 const OPEN: u32 = 18;
 const OPEN_DOWNGRADE: u32 = 21;
+const DELEGRETURN: u32 = 8;
 const FREE_STATEID: u32 = 45;
 const SEQUENCE: u32 = 53;
 /// No status or discriminant has this number.
@@ -66,6 +67,8 @@ impl Server {
             Action::DropSessions => self.drop_sessions(),
             Action::NewWriteVerifier => self.lose_unstable(cx.now),
             Action::Revoke(why) => self.revoke_all_state(why),
+            Action::Recall => self.recall_delegations(cx.now),
+            Action::RecallUnknown => self.recall_unknown(),
             Action::StatusAfter(_) | Action::Short(_) => {}
         }
         None
@@ -115,6 +118,8 @@ impl Server {
             }
             Some(Action::DropSessions) => self.drop_sessions(),
             Some(Action::Revoke(why)) => self.revoke_all_state(why),
+            Some(Action::Recall) => self.recall_delegations(cx.now),
+            Some(Action::RecallUnknown) => self.recall_unknown(),
             Some(Action::S3 { path, change }) => {
                 // A change of what is not there changes nothing.
                 let _ = self.s3_change(&path, &change, cx.now);
@@ -131,7 +136,7 @@ impl Server {
     /// it was told that the state is gone, or because giving it back failed, here or in an operation behind this one, or
     /// because it did not get the handle of the file that it opened. DELAY and GRACE say to try again.
     fn excuse_after(&mut self, cx: &Context<'_>, opnum: u32, error: Nfs4Error) {
-        let gives_back = [CLOSE, LOCKU, OPEN_DOWNGRADE, FREE_STATEID].contains(&opnum);
+        let gives_back = [CLOSE, LOCKU, OPEN_DOWNGRADE, DELEGRETURN, FREE_STATEID].contains(&opnum);
         let on_the_way = gives_back || cx.following > 0 || cx.done.contains(&OPEN);
         let tries_again = matches!(error, Nfs4Error::Delay | Nfs4Error::Grace);
         if says_that_state_is_gone(error) || on_the_way && !tries_again {

@@ -130,7 +130,8 @@ impl Server {
 
     /// The server dies and comes back: clients, sessions, opens, locks and reply caches are gone, and what was
     /// written but not committed is lost. With stable storage it remembers who had state and lets them reclaim it
-    /// during a grace period of one lease (RFC 8881 §8.4.2); without, nothing can be reclaimed.
+    /// during a grace period of one lease (RFC 8881 §8.4.2), and keeps removed files that were open until then if it
+    /// promised to (`OPEN4_RESULT_PRESERVE_UNLINKED`, §18.16.3); without, nothing can be reclaimed.
     pub fn restart(&mut self, now: Now, stable_storage: bool) {
         self.grace = if stable_storage {
             Grace::after(&self.clients, &self.states, now, self.config.lease)
@@ -142,11 +143,8 @@ impl Server {
         for id in std::mem::take(&mut self.sessions).into_keys() {
             self.referee.forget_session(id);
         }
-        let open_files: Vec<FileId> = self.states.opens().map(|(_, open)| open.file).collect();
         self.states = States::new(self.boot);
-        for file in open_files {
-            self.fs.forget(file);
-        }
+        self.forget_orphans();
         self.fs.lose_unstable(now.stamp());
         self.new_write_verifier();
     }
@@ -171,7 +169,13 @@ impl Server {
             }
             self.drop_client(client);
         }
-        self.grace.tick(now);
+        if self.grace.is_on() {
+            self.grace.tick(now);
+            self.forget_orphans_after_grace();
+        }
+        self.revoke_overdue(now);
+        self.send_recalls();
+        self.pump_callbacks();
     }
 
     /// A connection is gone: no session counts on it any more.
@@ -248,8 +252,28 @@ impl Server {
 
     /// Lets a removed file go once nobody has it open.
     pub(super) fn forget_if_unused(&mut self, file: FileId) {
-        if !self.states.is_open(file) {
+        if !self.is_needed(file) {
             self.fs.forget(file);
+        }
+    }
+
+    /// Whether a file has to stay even without a name: somebody has it open, or had before a restart and may reclaim it.
+    pub(super) fn is_needed(&self, file: FileId) -> bool {
+        self.config.preserve_unlinked && (self.states.is_open(file) || self.grace.remembers(file))
+    }
+
+    /// The same once nothing can be reclaimed any more.
+    pub(super) fn forget_orphans_after_grace(&mut self) {
+        if !self.grace.is_on() {
+            self.forget_orphans();
+        }
+    }
+
+    /// Lets all removed files go that nobody needs; only a restart and the end of its grace period leave some behind.
+    pub(super) fn forget_orphans(&mut self) {
+        let nameless = self.fs.inodes().filter(|(_, inode)| inode.nlink == 0).map(|(file, _)| file);
+        for file in nameless.collect::<Vec<_>>() {
+            self.forget_if_unused(file);
         }
     }
 }

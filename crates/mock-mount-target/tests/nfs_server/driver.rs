@@ -360,6 +360,15 @@ pub fn setattr(stateid: Stateid4, attrs: &Attrs) -> Argop4 {
     Argop4::Setattr(Setattr4args { stateid, obj_attributes: fattr(attrs) })
 }
 
+/// Sets attributes without an open.
+pub fn set(attrs: &Attrs) -> Argop4 {
+    setattr(Stateid4::ANONYMOUS, attrs)
+}
+
+pub fn mode(mode: u32) -> Attrs {
+    Attrs { mode: Some(mode), ..Attrs::default() }
+}
+
 pub fn create(objtype: Createtype4, name: &str) -> Argop4 {
     Argop4::Create(Create4args { objtype, objname: name.into(), createattrs: Fattr4::default() })
 }
@@ -450,4 +459,14 @@ pub fn stateid(result: &Resop4) -> Stateid4 {
         Resop4::Locku(Ok(stateid)) | Resop4::OpenDowngrade(Ok(stateid)) | Resop4::Close(Ok(stateid)) => *stateid,
         other => panic!("{other:?}"),
     }
+}
+
+/// The status flags of a SEQUENCE alone on slot 0.
+#[track_caller]
+pub fn flags(world: &mut World, client: &mut Client) -> u32 {
+    let ops = vec![Argop4::Sequence(client.next(0))];
+    client.sequence[0] += 1;
+    let results = ok(world.send(client, ops));
+    let Resop4::Sequence(Ok(done)) = &results[0] else { panic!("{results:?}") };
+    done.sr_status_flags
 }

@@ -2,12 +2,20 @@
 //! compounds. Each test names the section it comes from. The server's invariants are checked after every call.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod attributes;
+mod clients;
+mod data;
+mod delegations;
+mod directories;
 mod driver;
-mod files;
 mod honest;
+mod names;
 mod profile;
 mod random;
 mod referee;
+mod restarts;
+mod rights;
 mod sessions;
 mod state;
 mod whole_life;
+mod xattrs;

@@ -12,7 +12,10 @@ use nfs4::ops::dir::{Createtype4, Link4args, Secinfo4args, SecinfoStyle4};
 use nfs4::ops::extended::{Getxattr4args, Listxattrs4args, Removexattr4args, Setxattr4args, SetxattrOption4};
 use nfs4::ops::file::{Access4args, Verify4args};
 use nfs4::ops::lock::{FreeStateid4args, LockRes, NfsLockType4, TestStateid4args};
-use nfs4::ops::open::{Createhow4, Creatverfattr, OpenClaim4, OpenDelegationType4, OpenDowngrade4args, Openflag4};
+use nfs4::ops::open::{
+    Createhow4, Creatverfattr, Delegreturn4args, OpenClaim4, OpenDelegation4, OpenDelegationType4, OpenDowngrade4args,
+    Openflag4,
+};
 use nfs4::ops::session::{BindConnToSession4args, ChannelDirFromClient4, DestroyClientid4args};
 use nfs4::ops::v42::{Allocate4args, Clone4args, Copy4args, DataContent4, Seek4args};
 use nfs4::types::{NfsFh4, NfsFtype4, Settime4, Specdata4, StableHow4, Stateid4, Verifier4};
@@ -119,7 +122,7 @@ impl Pool {
             8 => vec![Argop4::Putrootfh, create(Createtype4::DIR, name), Argop4::Getfh, create(Createtype4::DIR, name)],
             _ => vec![directory],
         };
-        let last = match dice.below(12) {
+        let last = match dice.below(13) {
             0 => vec![putfh(&file), close(stateid)],
             1 => vec![putfh(&file), locku(stateid, offset, length)],
             2 => vec![putfh(&file), more_lock(stateid, lock(dice), offset, length)],
@@ -131,6 +134,7 @@ impl Pool {
                 Argop4::Allocate(Allocate4args { aa_stateid: stateid, aa_offset: length, aa_length: 70_000 }),
             ],
             6 => vec![putfh(&file), setattr(stateid, &Attrs { size: Some(offset), ..Attrs::default() })],
+            7 => vec![putfh(&file), Argop4::Delegreturn(Delegreturn4args { deleg_stateid: stateid })],
             _ => (0..=dice.below(4)).map(|_| self.op(dice)).collect(),
         };
         ops.extend(last);
@@ -152,7 +156,7 @@ impl Pool {
         let length = dice.of(&[0, 1, 10, 4096, 65_536, 131_072, 1 << 20, u64::MAX]);
         let data = vec![dice.next() as u8; dice.of(&[0, 1, 100, 4096, 66_000, 140_000])];
         let stable = dice.of(&[StableHow4::Unstable4, StableHow4::DataSync4, StableHow4::FileSync4]);
-        match dice.below(46) {
+        match dice.below(47) {
             0..=4 => putfh(&dice.of(&self.handles)),
             5..=7 => Argop4::Putrootfh,
             8 => Argop4::Getfh,
@@ -245,6 +249,7 @@ impl Pool {
                 1 => Argop4::SecinfoNoName(dice.of(&[SecinfoStyle4::CurrentFh, SecinfoStyle4::Parent])),
                 _ => Argop4::ReadPlus(nfs4::ops::file::Read4args { stateid, offset, count: length as u32 }),
             },
+            45 => Argop4::Delegreturn(Delegreturn4args { deleg_stateid: stateid }),
             _ => reclaim_complete(),
         }
     }
@@ -263,9 +268,11 @@ impl Pool {
         };
         let mut args = open_args(dice.of(&["o", "p"]), name, 1 + dice.below(3) as u32, how);
         args.share_deny = dice.of(&[0, 0, 0, 0, 0, 1, 2, 3]);
-        args.claim = match dice.below(8) {
+        args.share_access |= dice.of(&[0, 0x100, 0x200, 0x300, 0x300, 0x400]);
+        args.claim = match dice.below(12) {
             0 => OpenClaim4::Fh,
-            1 => OpenClaim4::Previous(OpenDelegationType4::None),
+            1 => OpenClaim4::Previous(dice.of(&[OpenDelegationType4::None, OpenDelegationType4::Read])),
+            3 => OpenClaim4::DelegCurFh(Stateid4::CURRENT),
             2 => OpenClaim4::DelegPrevFh,
             _ => args.claim,
         };
@@ -276,13 +283,21 @@ impl Pool {
     }
 
     fn learn(&mut self, results: &[Resop4], who: usize) {
-        let mut made = None;
+        let (mut made, mut delegation) = (None, None);
         for result in results {
             if let Resop4::Open(Ok(_)) | Resop4::Lock(LockRes::Ok(_)) = result {
                 made = Some(stateid(result));
             }
+            if let Resop4::Open(Ok(open)) = result {
+                delegation = match &open.delegation {
+                    OpenDelegation4::Read(read) => Some(read.stateid),
+                    OpenDelegation4::Write(write) => Some(write.stateid),
+                    _ => None,
+                };
+            }
             if let (Resop4::Getfh(Ok(done)), Some(stateid)) = (result, made) {
                 self.files[who].push((done.object.clone(), stateid));
+                self.files[who].extend(delegation.map(|delegation| (done.object.clone(), delegation)));
             }
             match result {
                 Resop4::Getfh(Ok(done)) => self.handles.push(done.object.clone()),
@@ -319,7 +334,7 @@ fn attrs(dice: &mut Dice) -> Attrs {
 }
 
 fn fault(dice: &mut Dice) -> Rule {
-    let action = match dice.below(14) {
+    let action = match dice.below(16) {
         0 => Action::Status(dice.of(Nfs4Error::NAMED)),
         1 => Action::StatusAfter(dice.of(Nfs4Error::NAMED)),
         2 => Action::Restart { stable_storage: dice.one_in(2), after: dice.one_in(2) },
@@ -337,6 +352,8 @@ fn fault(dice: &mut Dice) -> Rule {
             },
         },
         9 => Action::Bytes((0..dice.below(60)).map(|_| dice.next() as u8).collect()),
+        10 => Action::Recall,
+        11 => Action::RecallUnknown,
         _ => Action::Status(Nfs4Error::Delay),
     };
     Rule { skip: dice.below(6), ..Rule::once(dice.of(OPERATIONS), action) }
@@ -346,7 +363,8 @@ fn play(seed: u64) {
     let mut dice = Dice::new(seed);
     let profile = if seed.is_multiple_of(3) { Profile::S3Files } else { Profile::Full };
     let preserve_unlinked = seed % 5 < 3;
-    let mut world = World::with(Config { capacity: 1 << 24, preserve_unlinked, ..Config::new(profile) });
+    let config = Config { capacity: 1 << 24, preserve_unlinked, delegations: seed % 4 < 3, ..Config::new(profile) };
+    let mut world = World::with(config);
     let mut clients: Vec<Client> = (0..3).map(|n| world.client(&format!("client {n}"))).collect();
     clients[1].uid = 1000;
     clients[1].gid = 1000;
@@ -369,6 +387,11 @@ fn play(seed: u64) {
         let who = dice.below(3) as usize;
         if dice.one_in(15) {
             world.server.plan_mut().add(fault(&mut dice));
+        }
+        for call in world.server.take_callbacks() {
+            // Lost, or answered by nonsense: what a client says of its delegations must not matter to the server.
+            let reply = (!dice.one_in(3)).then(|| Bytes::from(vec![0; dice.below(40) as usize]));
+            world.server.called_back(&call, reply);
         }
         if dice.one_in(25) {
             world.pass(Duration::from_secs(dice.below(100)));

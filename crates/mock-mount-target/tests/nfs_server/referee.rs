@@ -1,4 +1,4 @@
-//! The referee: each accusation has a test that earns it (some stand beside the rules they belong to), and a client
+//! The referee (sections are of RFC 8881): each accusation has a test that earns it (some stand beside the rules they belong to), and a client
 //! that does everything right is never accused, whatever happens to it.
 
 use mock_mount_target::nfs::faults::{Action, Rule};
@@ -16,7 +16,7 @@ const CLOSE: u32 = 4;
 const OPEN: u32 = 18;
 const LOCKU: u32 = 14;
 
-/// An open never closed, a lock left at unmount.
+/// §18.2, §18.12, §18.50: an open never closed, a lock left at unmount.
 #[test]
 fn what_is_left_open_or_locked_at_the_end_is_a_mistake() {
     let mut world = World::full();
@@ -29,8 +29,8 @@ fn what_is_left_open_or_locked_at_the_end_is_a_mistake() {
     assert_eq!(world.server.at_end().len(), 1, "told once");
 }
 
-/// A client that went away with DESTROY_SESSION alone is found out when its lease ends; one that only replaced its
-/// session is not.
+/// §8.3, §18.37: a client that went away with DESTROY_SESSION alone is found out when its lease ends; one that only
+/// replaced its session is not.
 #[test]
 fn an_open_left_behind_by_a_client_that_went_is_told_when_its_lease_ends() {
     let mut world = World::full();
@@ -48,7 +48,7 @@ fn an_open_left_behind_by_a_client_that_went_is_told_when_its_lease_ends() {
     world.accused_of("never closed");
 }
 
-/// A client that fell silent may have crashed: nothing is known against it.
+/// §8.3, §8.4.1: a client that fell silent may have crashed: nothing is known against it.
 #[test]
 fn a_client_that_fell_silent_is_not_accused_of_what_it_held() {
     let mut world = World::full();
@@ -58,7 +58,7 @@ fn a_client_that_fell_silent_is_not_accused_of_what_it_held() {
     world.nobody_is_accused();
 }
 
-/// A stateid used after CLOSE or FREE_STATEID; asking about it is no mistake.
+/// §8.2.4, §18.38, §18.48: a stateid used after CLOSE or FREE_STATEID; asking about it is no mistake.
 #[test]
 fn a_stateid_used_after_close_is_a_mistake_and_asking_about_it_is_not() {
     let mut world = World::full();
@@ -81,7 +81,7 @@ fn a_stateid_used_after_close_is_a_mistake_and_asking_about_it_is_not() {
     world.accused_of("after it was closed");
 }
 
-/// Stateids of the wrong kind.
+/// §8.2.2, §8.2.3: stateids of the wrong kind.
 #[test]
 fn an_opens_stateid_is_no_locks_and_the_other_way_round() {
     let mut world = World::full();
@@ -97,7 +97,7 @@ fn an_opens_stateid_is_no_locks_and_the_other_way_round() {
     world.accused_of("a special stateid");
 }
 
-/// Operations without need: handles put or saved for nothing.
+/// §16.2.3.1: operations without need: handles put or saved for nothing.
 #[test]
 fn a_handle_that_nothing_made_use_of_is_a_mistake() {
     let mut world = World::full();
@@ -114,7 +114,7 @@ fn a_handle_that_nothing_made_use_of_is_a_mistake() {
     world.nobody_is_accused();
 }
 
-/// Bytes behind the last operation of a compound.
+/// §16.2.3: bytes behind the last operation of a compound.
 #[test]
 fn bytes_behind_the_last_operation_are_a_mistake() {
     let mut world = World::full();
@@ -126,7 +126,7 @@ fn bytes_behind_the_last_operation_are_a_mistake() {
     world.accused_of("4 bytes behind the last operation");
 }
 
-/// A slot beyond the highest one that is said to be in use.
+/// §2.10.6.1, §18.46.3: a slot beyond the highest one that is said to be in use.
 #[test]
 fn a_slot_above_the_highest_in_use_is_a_mistake() {
     let mut world = World::full();
@@ -137,7 +137,7 @@ fn a_slot_above_the_highest_in_use_is_a_mistake() {
     world.accused_of("slot 3 used while the highest in use is said to be 2");
 }
 
-/// An exact retry on a new connection, with another highest slot, of a compound whose reply was lost.
+/// §2.10.6.2: an exact retry on a new connection, with another highest slot, of a compound whose reply was lost.
 #[test]
 fn retries_after_a_reconnect_are_no_mistake() {
     let mut world = World::full();
@@ -157,7 +157,7 @@ fn retries_after_a_reconnect_are_no_mistake() {
     world.nobody_is_accused();
 }
 
-/// The reply to a CLOSE is lost together with the session: the client closes once more.
+/// §2.10.6.2, §8.2.4: the reply to a CLOSE is lost together with the session: the client closes once more.
 #[test]
 fn a_close_repeated_in_a_new_session_after_the_old_one_was_lost_is_no_mistake() {
     let mut world = World::full();
@@ -173,7 +173,7 @@ fn a_close_repeated_in_a_new_session_after_the_old_one_was_lost_is_no_mistake() 
     world.nobody_is_accused();
 }
 
-/// The session is lost while an OPEN is under way: the client cannot know of the open.
+/// §2.10.13.1.4: the session is lost while an OPEN is under way: the client cannot know of the open.
 #[test]
 fn an_open_that_a_fault_hid_from_the_client_is_no_mistake() {
     for fault in
@@ -195,7 +195,7 @@ fn an_open_that_a_fault_hid_from_the_client_is_no_mistake() {
     }
 }
 
-/// A CLOSE or LOCKU that a fault made fail leaves the state behind, through no fault of the client.
+/// §18.2, §18.12: a CLOSE or LOCKU that a fault made fail leaves the state behind, through no fault of the client.
 #[test]
 fn a_close_that_a_fault_made_fail_is_no_mistake_but_delay_is_to_be_tried_again() {
     for (op, error, accused) in [
@@ -216,7 +216,7 @@ fn a_close_that_a_fault_made_fail_is_no_mistake_but_delay_is_to_be_tried_again()
     }
 }
 
-/// A result that cannot be read ends its compound; whoever tries again is not held up by the same bytes for ever.
+/// §2.10.6.1.3: a result that cannot be read ends its compound; whoever tries again is not held up by the same bytes for ever.
 #[test]
 fn a_broken_result_ends_its_compound_and_a_retry_gets_a_readable_error() {
     for fault in [Action::UnknownArm, Action::Bytes(vec![0xff; 3])] {
@@ -245,7 +245,7 @@ fn a_broken_result_ends_its_compound_and_a_retry_gets_a_readable_error() {
     }
 }
 
-/// A client that is told that its state is gone may leave it; one that is told of another trouble may not.
+/// §15.1.5, §8.2.4: a client that is told that its state is gone may leave it; one that is told of another trouble may not.
 #[test]
 fn state_that_a_fault_says_is_gone_may_be_left_behind() {
     for (error, accused) in [
@@ -267,7 +267,7 @@ fn state_that_a_fault_says_is_gone_may_be_left_behind() {
     }
 }
 
-/// A fault on CREATE_SESSION: whether its sequence id counts is not for the client to know.
+/// §18.36.4: a fault on CREATE_SESSION: whether its sequence id counts is not for the client to know.
 #[test]
 fn a_client_that_counts_a_failed_create_session_is_no_mistake() {
     let mut world = World::full();
@@ -280,7 +280,7 @@ fn a_client_that_counts_a_failed_create_session_is_no_mistake() {
     world.nobody_is_accused();
 }
 
-/// An injected denial of a lock reads like a real one.
+/// §18.10.2: an injected denial of a lock reads like a real one.
 #[test]
 fn an_injected_denial_names_a_lock() {
     let mut world = World::full();
@@ -295,7 +295,7 @@ fn an_injected_denial_names_a_lock() {
     }
 }
 
-/// Faults find a file by its name, whether the operation names it or holds its handle.
+/// §18.13, §18.16: faults find a file by its name, whether the operation names it or holds its handle.
 #[test]
 fn a_fault_on_a_name_hits_operations_on_that_name_and_on_that_file() {
     let mut world = World::full();
@@ -312,7 +312,7 @@ fn a_fault_on_a_name_hits_operations_on_that_name_and_on_that_file() {
     assert_eq!(world.status(&mut c, vec![putfh(&f), read(open_f, 0, 1)]), Err(Nfs4Error::Io));
 }
 
-/// Two opens and a close under way at once: an old seqid, or an open that the close took along, is nobody's mistake.
+/// §8.2.2, §9.9: two opens and a close under way at once: an old seqid, or an open that the close took along, is nobody's mistake.
 #[test]
 fn opens_and_closes_that_cross_on_the_way_are_no_mistake() {
     let mut world = World::full();
@@ -328,7 +328,7 @@ fn opens_and_closes_that_cross_on_the_way_are_no_mistake() {
     world.nobody_is_accused();
 }
 
-/// A client that asks for what is not there, not allowed or not supported is told so and not accused.
+/// §15.1: a client that asks for what is not there, not allowed or not supported is told so and not accused.
 #[test]
 fn refusals_that_a_client_cannot_foresee_are_no_mistakes() {
     let mut world = World::s3files();
@@ -353,7 +353,7 @@ fn refusals_that_a_client_cannot_foresee_are_no_mistakes() {
     world.nobody_is_accused();
 }
 
-/// After a restart, everything of before is gone through no fault of the client.
+/// §8.4.2: after a restart, everything of before is gone through no fault of the client.
 #[test]
 fn stateids_and_sessions_of_before_a_restart_are_no_mistake() {
     let mut world = World::full();
@@ -371,7 +371,7 @@ fn stateids_and_sessions_of_before_a_restart_are_no_mistake() {
     world.nobody_is_accused();
 }
 
-/// Operations, bytes and round trips are counted.
+/// Of no RFC: operations, bytes and round trips are counted.
 #[test]
 fn operations_bytes_and_round_trips_are_counted() {
     let mut world = World::full();

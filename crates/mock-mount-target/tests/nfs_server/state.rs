@@ -390,7 +390,7 @@ fn a_removed_file_lives_while_it_is_open_if_the_server_said_so() {
     world.nobody_is_accused();
 }
 
-/// The same without that promise: the handle is stale at once.
+/// §18.16.3, §4.2.4: without that promise (OPEN4_RESULT_PRESERVE_UNLINKED) the handle is stale at once.
 #[test]
 fn a_removed_file_is_stale_at_once_if_nothing_was_promised() {
     let mut world = World::s3files();

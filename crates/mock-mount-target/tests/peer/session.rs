@@ -184,14 +184,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         Ok(())
     }
 
-    /// Waits for a callback and answers every operation of it well.
+    /// Waits for a callback and answers every operation of it well; a recall is refused, for nothing is delegated here.
     pub async fn answer_callback(&mut self) -> io::Result<CbCompound4args> {
         let mut reader = Reader::new(self.peer.record().await?);
         let Ok(Message::Call(call)) = xdr::decode::<Message>(&mut reader) else { panic!("not a call") };
         assert_eq!((call.prog, call.vers, call.proc), (400_124, 1, 1));
         let args: CbCompound4args = xdr::from_bytes(reader.into_rest()).unwrap();
-        let resarray = args.argarray.iter().map(answer_to).collect();
-        let result = CbCompound4res { status: Ok(()), tag: args.tag.clone(), resarray };
+        let resarray: Vec<CbResop4> = args.argarray.iter().map(answer_to).collect();
+        let status = resarray.last().and_then(CbResop4::error).map_or(Ok(()), Err);
+        let result = CbCompound4res { status, tag: args.tag.clone(), resarray };
         let mut out = Writer::new();
         out.put(&Message::Reply(ReplyHeader { xid: call.xid, status: ReplyStatus::Success })).unwrap();
         out.put(&result).unwrap();
@@ -211,6 +212,7 @@ fn answer_to(op: &nfs4::callback::CbArgop4) -> CbResop4 {
             csr_target_highest_slotid: 0,
         })),
         CbArgop4::AwsfileHeartbeat(_) => CbResop4::AwsfileHeartbeat(Ok(())),
+        CbArgop4::Recall(_) => CbResop4::Recall(Err(nfs4::Nfs4Error::BadStateid)),
         other => panic!("{other:?}"),
     }
 }

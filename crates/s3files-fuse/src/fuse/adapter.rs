@@ -494,7 +494,7 @@ impl Filesystem for Adapter {
         pid: u32,
         reply: ReplyLock,
     ) {
-        let Some(Some(kind)) = convert::lock_kind(kind) else {
+        let Ok(Some(kind)) = convert::lock_kind(kind) else {
             return reply.error(Errno::EINVAL);
         };
         let caller = vfs::Caller { owner: lock_owner.0, pid };
@@ -517,8 +517,9 @@ impl Filesystem for Adapter {
         sleep: bool,
         reply: ReplyEmpty,
     ) {
-        let Some(kind) = convert::lock_kind(kind) else {
-            return reply.error(Errno::EINVAL);
+        let kind = match convert::lock_kind(kind) {
+            Ok(kind) => kind,
+            Err(error) => return reply.error(error),
         };
         let caller = vfs::Caller { owner: lock_owner.0, pid };
         let range = convert::lock_range(start, end);

@@ -182,25 +182,29 @@ pub fn rename_flags(flags: fuser::RenameFlags) -> Option<RenameFlags> {
 /// The end of a file, as the kernel writes it in a lock (`OFFSET_MAX`).
 const LOCK_END: u64 = i64::MAX as u64;
 
+/// The kinds of locks in the platform's numbers, whose type is not the same everywhere.
+#[allow(clippy::unnecessary_cast)]
+const READ_LOCK: i32 = libc::F_RDLCK as i32;
+#[allow(clippy::unnecessary_cast)]
+const WRITE_LOCK: i32 = libc::F_WRLCK as i32;
 /// "No lock", as an answer.
+#[allow(clippy::unnecessary_cast)]
 pub const UNLOCKED: i32 = libc::F_UNLCK as i32;
 
-/// The kind of a lock, `Some(None)` for none; `None` for a number that stands for nothing.
-pub fn lock_kind(number: i32) -> Option<Option<LockKind>> {
-    const READ: i32 = libc::F_RDLCK as i32;
-    const WRITE: i32 = libc::F_WRLCK as i32;
+/// The kind of a lock, `None` for none.
+pub fn lock_kind(number: i32) -> Result<Option<LockKind>, fuser::Errno> {
     match number {
-        READ => Some(Some(LockKind::Read)),
-        WRITE => Some(Some(LockKind::Write)),
-        UNLOCKED => Some(None),
-        _ => None,
+        READ_LOCK => Ok(Some(LockKind::Read)),
+        WRITE_LOCK => Ok(Some(LockKind::Write)),
+        UNLOCKED => Ok(None),
+        _ => Err(fuser::Errno::EINVAL),
     }
 }
 
 pub fn lock_number(kind: LockKind) -> i32 {
     match kind {
-        LockKind::Read => libc::F_RDLCK as i32,
-        LockKind::Write => libc::F_WRLCK as i32,
+        LockKind::Read => READ_LOCK,
+        LockKind::Write => WRITE_LOCK,
     }
 }
 
@@ -361,8 +365,9 @@ mod tests {
         assert_eq!(range, LockRange { first: 5, last: u64::MAX });
         assert_eq!(lock_ends(range), (5, LOCK_END));
         assert_eq!(lock_ends(lock_range(3, 9)), (3, 9));
-        assert_eq!(lock_kind(lock_number(LockKind::Write)), Some(Some(LockKind::Write)));
-        assert_eq!((lock_kind(UNLOCKED), lock_kind(99)), (Some(None), None));
+        assert_eq!(lock_kind(lock_number(LockKind::Write)).ok(), Some(Some(LockKind::Write)));
+        assert_eq!(lock_kind(UNLOCKED).ok(), Some(None));
+        assert!(lock_kind(99).is_err());
     }
 
     #[cfg(target_os = "linux")]

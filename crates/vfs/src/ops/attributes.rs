@@ -49,15 +49,15 @@ impl Vfs {
     /// GETATTR. True: the file's data have changed elsewhere.
     pub(crate) async fn revalidate(&self, cred: &Cred, node: &Arc<Node>) -> Result<bool> {
         let sent = Instant::now();
-        let attr = self.mount().client.getattr(cred, &node.handle).await;
-        if let Err(error) = &attr
-            && node.is_special()
-            && matches!(error.status(), Some(Nfs4Error::Inval | Nfs4Error::Stale))
-            && let Some(changed) = self.revalidate_by_name(cred, node).await
-        {
-            return Ok(changed);
+        match self.mount().client.getattr(cred, &node.handle).await {
+            Err(error) if node.is_special() && matches!(error.status(), Some(Nfs4Error::Inval | Nfs4Error::Stale)) => {
+                match self.revalidate_by_name(cred, node).await {
+                    Some(changed) => Ok(changed),
+                    None => self.heard(node, Err(error)),
+                }
+            }
+            said => Ok(self.take_attr(node, &self.heard(node, said)?, sent)),
         }
-        Ok(self.take_attr(node, &self.heard(node, attr)?, sent))
     }
 
     /// What the server said about a file; also whether it is still there.

@@ -188,9 +188,17 @@ impl Server {
             self.referee.mistake("GETATTR of an attribute that can only be set".into());
             return Err(Nfs4Error::Inval);
         }
+        self.recall_for_attributes(cx, file, args.attr_request)?;
         let attrs = self.attributes(cx, file, args.attr_request)?;
         let obj_attributes = attrs.to_fattr4().map_err(|_| Nfs4Error::Serverfault)?;
         Ok(Getattr4resok { obj_attributes })
+    }
+
+    /// Whoever writes behind the server's back under a delegation knows these attributes better (RFC 8881 §10.4.3).
+    fn recall_for_attributes(&mut self, cx: &Context<'_>, file: FileId, want: Bitmap4) -> Status {
+        const WRITTEN: [u32; 5] = [n::CHANGE, n::SIZE, n::SPACE_USED, n::TIME_METADATA, n::TIME_MODIFY];
+        let asked = WRITTEN.iter().any(|bit| want.contains(*bit));
+        if asked { self.recall_for_look(cx, file) } else { Ok(()) }
     }
 
     /// VERIFY (`same`) and NVERIFY: whether the attributes are as the client says.
@@ -206,6 +214,7 @@ impl Server {
             return Err(Nfs4Error::Inval);
         }
         Attrs::from_fattr4(&args.obj_attributes).map_err(|_| Nfs4Error::Badxdr)?;
+        self.recall_for_attributes(cx, file, mask)?;
         let have = self.attributes(cx, file, mask)?.to_fattr4().map_err(|_| Nfs4Error::Serverfault)?;
         match (have == args.obj_attributes, same) {
             (true, true) | (false, false) => Ok(()),

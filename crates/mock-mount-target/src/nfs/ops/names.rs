@@ -115,6 +115,7 @@ impl Server {
         if self.is_lost_and_found(victim) {
             return Err(Nfs4Error::Perm);
         }
+        self.recall_for_change(cx, victim, false)?;
         let removed = self.fs.remove(dir, &args.target, cx.now.stamp())?;
         if removed.last_name {
             self.let_go(removed.file);
@@ -137,7 +138,7 @@ impl Server {
         self.objects.remove(&file);
         self.status_texts.remove(&file);
         self.broken.remove(&file);
-        if self.config.preserve_unlinked && self.states.is_open(file) {
+        if self.is_needed(file) {
             return;
         }
         self.states.drop_file(file);
@@ -163,7 +164,9 @@ impl Server {
         }
         if let Ok(victim) = self.fs.lookup(to, &args.newname) {
             self.may_take(cx, to, victim)?;
+            self.recall_for_change(cx, victim, false)?;
         }
+        self.recall_for_change(cx, file, false)?;
         let newname = Bytes::copy_from_slice(&args.newname);
         let renamed = self.fs.rename(from, &args.oldname, to, &newname, cx.now.stamp())?;
         if let Some((file, true)) = renamed.replaced {
@@ -190,6 +193,7 @@ impl Server {
             // A file that was removed while open stays removed.
             return Err(Nfs4Error::Stale);
         }
+        self.recall_for_change(cx, file, false)?;
         let name = Bytes::copy_from_slice(&args.newname);
         let cinfo = self.fs.link(file, dir, &name, cx.now.stamp())?;
         Ok(Link4resok { cinfo })

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use nfs4::Nfs4Error;
 use nfs4::ops::open::{
-    Close4args, Createhow4, Open4args, Open4resok, OpenClaim4, OpenDelegation4, OpenDelegationType4,
-    OpenDowngrade4args, OpenNoneDelegation4, Openflag4, WhyNoDelegation4, rflags, share,
+    Close4args, Createhow4, Open4args, Open4resok, OpenClaim4, OpenDelegationType4, OpenDowngrade4args, Openflag4,
+    rflags, share,
 };
 use nfs4::types::{Bitmap4, ChangeInfo4, Stateid4, Verifier4};
 
@@ -51,10 +51,17 @@ impl Server {
                 let cinfo = ChangeInfo4 { atomic: true, before: change, after: change };
                 Found { file, cinfo, attrset: Bitmap4::EMPTY, made: false }
             }
-            OpenClaim4::DelegateCur(_) | OpenClaim4::DelegCurFh(_) if self.config.is_full() => {
-                self.referee.mistake("OPEN with a delegation where none was given".into());
-                return Err(Nfs4Error::BadStateid);
+            OpenClaim4::DelegateCur(claim) if self.config.is_full() => {
+                let dir = cx.file()?;
+                self.name_is_good(&claim.file)?;
+                let file = self.find(cx, dir, &claim.file)?;
+                self.open_delegated(cx, args, file, &claim.delegate_stateid)?
             }
+            OpenClaim4::DelegCurFh(stateid) if self.config.is_full() => {
+                let file = cx.file()?;
+                self.open_delegated(cx, args, file, stateid)?
+            }
+            // Delegations do not outlive their client here: DELEGPURGE and CLAIM_DELEGATE_PREV go together (§18.16.3).
             _ => return Err(Nfs4Error::Notsupp),
         };
         self.fs.data(found.file)?;
@@ -62,6 +69,9 @@ impl Server {
             self.may_reclaim_open(cx, args, found.file, (access, deny), delegation)?;
         } else if !found.made {
             self.may_open(cx, found.file, access)?;
+        }
+        if !reclaim {
+            self.recall_for_open(cx, found.file, access, deny)?;
         }
         let own = self.states.find_open(cx.client, &args.owner.owner, found.file);
         if self.states.share_conflict(found.file, access, deny, own) {
@@ -73,13 +83,18 @@ impl Server {
         let stateid = self.states.stateid(number);
         cx.set_file(found.file);
         cx.set_stateid(stateid);
+        let delegation = match args.claim {
+            OpenClaim4::Null(_) | OpenClaim4::Fh => self.delegate(cx, found.file, args.share_access),
+            OpenClaim4::Previous(kind) => self.delegate_again(cx, found.file, kind),
+            _ => self.no_delegation(args.share_access),
+        };
         let preserve = if self.config.preserve_unlinked { rflags::PRESERVE_UNLINKED } else { 0 };
         Ok(Open4resok {
             stateid,
             cinfo: found.cinfo,
             rflags: rflags::LOCKTYPE_POSIX | preserve,
             attrset: found.attrset,
-            delegation: self.no_delegation(args.share_access),
+            delegation,
         })
     }
 
@@ -147,6 +162,28 @@ impl Server {
         Ok(Found { file, cinfo, attrset: wanted.mask, made: true })
     }
 
+    /// What a client opened on its own under its delegation, and now tells the server of.
+    fn open_delegated(
+        &mut self,
+        cx: &Context<'_>,
+        args: &Open4args,
+        file: FileId,
+        stateid: &Stateid4,
+    ) -> Result<Found, Nfs4Error> {
+        if matches!(args.openhow, Openflag4::Create(_)) {
+            self.referee.mistake("OPEN under a delegation that wants to create".into());
+            return Err(Nfs4Error::Inval);
+        }
+        if !self.config.delegates() {
+            self.referee.mistake("OPEN with a delegation where none was given".into());
+            return Err(Nfs4Error::BadStateid);
+        }
+        self.delegation_of(cx, file, stateid)?;
+        let change = self.fs.inode(file)?.change;
+        let cinfo = ChangeInfo4 { atomic: true, before: change, after: change };
+        Ok(Found { file, cinfo, attrset: Bitmap4::EMPTY, made: false })
+    }
+
     fn wanted_by(&self, cx: &Context<'_>, how: &Createhow4) -> Result<Wanted, Nfs4Error> {
         match how {
             Createhow4::Unchecked(attrs) | Createhow4::Guarded(attrs) => self.wanted(cx, attrs, true),
@@ -163,6 +200,7 @@ impl Server {
         }
         Self::may_change(cx)?;
         self.must(cx, found.file, WRITE)?;
+        self.recall_for_change(cx, found.file, true)?;
         self.fs.set_size(found.file, 0, cx.now.stamp())?;
         self.objects.remove(&found.file);
         Ok(Found { attrset: Bitmap4::of(&[nfs4::attr::number::SIZE]), ..found })
@@ -187,20 +225,14 @@ impl Server {
         delegation: OpenDelegationType4,
     ) -> Result<(), Nfs4Error> {
         let client = self.clients.get(cx.client).ok_or(Nfs4Error::ReclaimBad)?;
-        let had = self.grace.had_open(&client.owner, &args.owner.owner, file, access, deny);
-        if had && delegation == OpenDelegationType4::None { Ok(()) } else { Err(Nfs4Error::ReclaimBad) }
-    }
-
-    /// No delegation, and why, if the client spoke of one (RFC 8881 §18.16.3). S3 Files never says why.
-    fn no_delegation(&self, share_access: u32) -> OpenDelegation4 {
-        let why = match share_access & share::WANT_DELEG_MASK {
-            share::WANT_NO_PREFERENCE => return OpenDelegation4::None,
-            _ if !self.config.is_full() => return OpenDelegation4::None,
-            share::WANT_NO_DELEG => WhyNoDelegation4::NotWanted,
-            share::WANT_CANCEL => WhyNoDelegation4::Cancelled,
-            _ => return OpenDelegation4::NoneExt(OpenNoneDelegation4::Resource(false)),
-        };
-        OpenDelegation4::NoneExt(OpenNoneDelegation4::Other(why))
+        // Under a delegation the client opened files on its own (§10.2.1).
+        let had = self.grace.had_open(&client.owner, &args.owner.owner, file, access, deny)
+            || match self.grace.had_delegation(&client.owner, file) {
+                Some(true) => true,
+                Some(false) => access == share::ACCESS_READ && deny == share::DENY_NONE,
+                None => false,
+            };
+        if had && self.may_reclaim_delegation(cx, file, delegation) { Ok(()) } else { Err(Nfs4Error::ReclaimBad) }
     }
 
     pub(super) fn open_downgrade(

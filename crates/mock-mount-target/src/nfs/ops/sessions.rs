@@ -2,7 +2,7 @@
 //! RECLAIM_COMPLETE, BACKCHANNEL_CTL, and SEQUENCE's checks and result
 //! (RFC 8881 §2.10, §18.33–18.37, §18.46, §18.50, §18.51).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use nfs4::Nfs4Error;
 use nfs4::error::Status;
@@ -130,6 +130,7 @@ impl Server {
         set(seq4_status::CB_PATH_DOWN, wanting.peek().is_some() && wanting.all(down));
         set(seq4_status::CB_PATH_DOWN_SESSION, session.wants_back && down(session));
         set(seq4_status::ADMIN_STATE_REVOKED, self.states.has_revoked(cx.client, Nfs4Error::AdminRevoked));
+        set(seq4_status::RECALLABLE_STATE_REVOKED, self.states.has_revoked(cx.client, Nfs4Error::DelegRevoked));
         set(seq4_status::EXPIRED_ALL_STATE_REVOKED, self.states.has_revoked(cx.client, Nfs4Error::Expired));
         let reclaims = self
             .clients
@@ -240,6 +241,7 @@ impl Server {
             cb_program: args.csa_cb_program,
             cb_sequenceid: 0,
             cb_busy: false,
+            cb_queue: VecDeque::new(),
             partition: cx.partition,
             strayed: None,
         };
@@ -336,6 +338,7 @@ impl Server {
         client.reclaim_complete = true;
         let owner = client.owner.clone();
         self.grace.completed(&owner);
+        self.forget_orphans_after_grace();
         Ok(())
     }
 

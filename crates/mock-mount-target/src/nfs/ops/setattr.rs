@@ -115,6 +115,7 @@ impl Server {
             self.may_set_size(cx, file, &args.stateid)?;
         }
         self.may_set(cx, file, &wanted)?;
+        self.recall_for_change(cx, file, wanted.size == Some(0))?;
         self.set(cx, file, &wanted)?;
         Ok(wanted.mask)
     }
@@ -125,7 +126,7 @@ impl Server {
             Kind::Directory(_) => return Err(Nfs4Error::Isdir),
             _ => return Err(Nfs4Error::Inval),
         }
-        self.may_use(cx, file, stateid, WRITE)
+        self.is_allowed(cx, file, stateid, WRITE)
     }
 
     /// Who may set what (POSIX `chmod`, `chown`, `utimensat`).

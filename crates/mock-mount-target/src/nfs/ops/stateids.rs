@@ -34,7 +34,7 @@ impl Server {
         }
         let named = self.states.named(cx.client, &stateid).map_err(|gone| {
             match gone {
-                Gone::Closed => self.referee.mistake("a stateid used after it was closed or freed".into()),
+                Gone::Closed => self.referee.mistake("a stateid used after it was closed, freed or returned".into()),
                 Gone::NeverWas => self.referee.mistake("a stateid that the server never gave to this client".into()),
                 Gone::Status(_) => {}
             }
@@ -43,6 +43,7 @@ impl Server {
         let of = match named {
             Named::Open(number) => self.states.open(number).map(|open| open.file),
             Named::Lock(number) => self.states.lock_state(number).map(|lock| lock.file),
+            Named::Delegation(number) => self.states.delegation(number).map(|held| held.file),
         };
         if of != Some(file) {
             self.referee.mistake("a stateid used with another file than its own".into());
@@ -64,6 +65,10 @@ impl Server {
                 self.referee.mistake("a lock's stateid where an open's was needed".into());
                 Err(Nfs4Error::BadStateid)
             }
+            Named::Delegation(_) => {
+                self.referee.mistake("a delegation's stateid where an open's was needed".into());
+                Err(Nfs4Error::BadStateid)
+            }
         }
     }
 
@@ -76,8 +81,24 @@ impl Server {
     ) -> Result<StateNumber, Nfs4Error> {
         match self.state_of(cx, file, stateid)? {
             Named::Lock(number) => Ok(number),
-            Named::Open(_) => {
+            Named::Open(_) | Named::Delegation(_) => {
                 self.referee.mistake("an open's stateid where a lock's was needed".into());
+                Err(Nfs4Error::BadStateid)
+            }
+        }
+    }
+
+    /// The delegation that a stateid names, of the file at hand.
+    pub(super) fn delegation_of(
+        &mut self,
+        cx: &Context<'_>,
+        file: FileId,
+        stateid: &Stateid4,
+    ) -> Result<StateNumber, Nfs4Error> {
+        match self.state_of(cx, file, stateid)? {
+            Named::Delegation(number) => Ok(number),
+            Named::Open(_) | Named::Lock(_) => {
+                self.referee.mistake("an open's or a lock's stateid where a delegation's was needed".into());
                 Err(Nfs4Error::BadStateid)
             }
         }
@@ -88,6 +109,12 @@ impl Server {
     /// With an open or a lock, the share access decides: who opened a file keeps it even if its mode changes. With a
     /// special stateid, the mode decides, and other clients' share denials.
     pub(super) fn may_use(&mut self, cx: &Context<'_>, file: FileId, stateid: &Stateid4, want: u32) -> Status {
+        self.is_allowed(cx, file, stateid, want)?;
+        if want == WRITE { self.recall_for_change(cx, file, false) } else { self.recall_for_look(cx, file) }
+    }
+
+    /// The same, without a thought of others' delegations.
+    pub(super) fn is_allowed(&mut self, cx: &Context<'_>, file: FileId, stateid: &Stateid4, want: u32) -> Status {
         let access = if want == WRITE { share::ACCESS_WRITE } else { share::ACCESS_READ };
         let stateid = self.resolved(cx, stateid)?;
         if stateid == Stateid4::ANONYMOUS || stateid == Stateid4::READ_BYPASS {
@@ -101,6 +128,10 @@ impl Server {
         let open = match self.state_of(cx, file, &stateid)? {
             Named::Open(number) => Some(number),
             Named::Lock(number) => self.states.lock_state(number).map(|lock| lock.open),
+            Named::Delegation(number) => {
+                let writes = self.states.delegation(number).is_some_and(|held| held.write);
+                return if want == READ || writes { Ok(()) } else { Err(Nfs4Error::Openmode) };
+            }
         };
         let granted = open.and_then(|number| self.states.open(number)).map_or(0, |open| open.access);
         if granted & access == 0 {
@@ -135,11 +166,14 @@ impl Server {
                 Named::Lock(number) => {
                     self.states.free_lock(number);
                 }
+                Named::Delegation(number) => {
+                    self.states.return_delegation(number);
+                }
             }
             return Ok(());
         }
         match self.states.named(cx.client, &stateid).map_err(Gone::status)? {
-            Named::Open(_) => Err(Nfs4Error::LocksHeld),
+            Named::Open(_) | Named::Delegation(_) => Err(Nfs4Error::LocksHeld),
             Named::Lock(number) => {
                 let held = self.states.lock_state(number).and_then(|lock| self.states.ranges(lock.file));
                 if held.is_some_and(|ranges| ranges.of(number).next().is_some()) {
@@ -151,13 +185,18 @@ impl Server {
         }
     }
 
-    /// No delegation is ever given, so none can be returned.
-    pub(super) fn delegreturn(&mut self, cx: &mut Context<'_>, _args: &Delegreturn4args) -> Status {
-        cx.file()?;
+    pub(super) fn delegreturn(&mut self, cx: &mut Context<'_>, args: &Delegreturn4args) -> Status {
+        let file = cx.file()?;
         if !self.config.is_full() {
             return Err(Nfs4Error::Notsupp);
         }
-        self.referee.mistake("DELEGRETURN where no delegation was given".into());
-        Err(Nfs4Error::BadStateid)
+        if !self.config.delegates() {
+            self.referee.mistake("DELEGRETURN where no delegation was given".into());
+            return Err(Nfs4Error::BadStateid);
+        }
+        let number = self.delegation_of(cx, file, &args.deleg_stateid)?;
+        self.states.return_delegation(number);
+        self.forget_if_unused(file);
+        Ok(())
     }
 }

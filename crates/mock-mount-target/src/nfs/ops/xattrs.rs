@@ -105,6 +105,7 @@ impl Server {
         file: FileId,
         change: impl FnOnce(&mut Self) -> Result<(), Nfs4Error>,
     ) -> Result<XattrChange4resok, Nfs4Error> {
+        self.recall_for_change(cx, file, false)?;
         let before = self.fs.inode(file)?.change;
         change(self)?;
         self.fs.touch(file, false, cx.now.stamp())?;

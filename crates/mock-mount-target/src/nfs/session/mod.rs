@@ -3,12 +3,13 @@
 pub mod clients;
 pub mod slots;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use nfs4::Nfs4Error;
 use nfs4::ops::session::{ChannelAttrs4, CreateSession4args, create_session4};
 use nfs4::types::Sessionid4;
 
+use super::callbacks::Waiting;
 use super::config::Config;
 use slots::SlotTable;
 
@@ -41,8 +42,10 @@ pub struct Session {
     pub cb_program: u32,
     /// Sequence id of the last callback (slot 0 of the back channel).
     pub cb_sequenceid: u32,
-    /// Whether a callback is under way on that slot.
+    /// Whether the first callback of the queue is under way on that slot.
     pub cb_busy: bool,
+    /// Callbacks to make, one after the other.
+    pub cb_queue: VecDeque<Waiting>,
     /// Highest slot that the server wishes the client to use.
     pub target_highest: u32,
     /// Partition (of the AWSFILE bind) that its connections must share.

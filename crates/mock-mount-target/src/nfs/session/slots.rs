@@ -61,6 +61,11 @@ impl SlotTable {
         self.slots.is_empty()
     }
 
+    /// Sequence id of a slot's last request.
+    pub fn last(&self, slotid: u32) -> Option<u32> {
+        self.slots.get(slotid as usize).map(|slot| slot.sequenceid)
+    }
+
     /// Whether a sequence id leaves out the next one of its slot.
     pub fn is_ahead(&self, slotid: u32, sequenceid: u32) -> bool {
         self.slots.get(slotid as usize).is_some_and(|slot| sequenceid.wrapping_sub(slot.sequenceid) as i32 > 1)

@@ -1,9 +1,10 @@
-//! Opens and locks of all clients, and the stateids that name them (RFC 8881 §8.2, §9).
+//! Opens, locks and delegations of all clients, and the stateids that name them (RFC 8881 §8.2, §9).
 //!
 //! One open state stands for all opens of one open-owner in one file, one lock state for all locks of one
 //! lock-owner in one file. A stateid's `other` holds the server's life and a number that is never used twice, so
 //! that a stateid of the past is told from one that never was.
 
+pub mod delegations;
 pub mod ranges;
 mod stateids;
 
@@ -14,6 +15,7 @@ use nfs4::Nfs4Error;
 use nfs4::ops::open::share;
 
 use super::memfs::FileId;
+use delegations::Delegation;
 use ranges::RangeLocks;
 pub use stateids::{Gone, Named};
 
@@ -67,7 +69,9 @@ pub struct States {
     last: StateNumber,
     opens: BTreeMap<StateNumber, Open>,
     locks: BTreeMap<StateNumber, LockState>,
+    delegations: BTreeMap<StateNumber, Delegation>,
     opens_of_file: HashMap<FileId, Vec<StateNumber>>,
+    delegations_of_file: HashMap<FileId, Vec<StateNumber>>,
     ranges: HashMap<FileId, RangeLocks>,
     /// Whether any state was ever revoked; every SEQUENCE asks.
     ever_revoked: bool,
@@ -88,7 +92,9 @@ impl States {
             last: 0,
             opens: BTreeMap::new(),
             locks: BTreeMap::new(),
+            delegations: BTreeMap::new(),
             opens_of_file: HashMap::new(),
+            delegations_of_file: HashMap::new(),
             ranges: HashMap::new(),
             ever_revoked: false,
             past: HashMap::new(),
@@ -121,9 +127,9 @@ impl States {
         numbers.iter().filter_map(|number| self.opens.get(number).map(|open| (*number, open)))
     }
 
-    /// Whether a file is open.
+    /// Whether a file is open, or delegated to somebody who may open it on his own.
     pub fn is_open(&self, file: FileId) -> bool {
-        self.opens_of(file).any(|(_, open)| open.revoked.is_none())
+        self.opens_of(file).any(|(_, open)| open.revoked.is_none()) || self.delegations_of(file).next().is_some()
     }
 
     /// How many opens a client has.
@@ -134,6 +140,7 @@ impl States {
     /// Whether a client has any state.
     pub fn has_state(&self, client: u64) -> bool {
         self.opens.values().any(|open| open.client == client && open.revoked.is_none())
+            || self.delegations.values().any(|held| held.client == client && held.revoked.is_none())
     }
 
     /// Byte-range locks of a file.
@@ -164,25 +171,25 @@ impl States {
         }
     }
 
-    /// What a client left open or locked, in words; not what a fault may have hidden from it.
+    /// What a client left open, locked or delegated, in words; not what a fault may have hidden from it.
     pub fn leftovers(&self, client: u64) -> Vec<String> {
         let opens =
             self.opens.iter().filter(|(_, open)| open.client == client && open.revoked.is_none() && !open.excused);
-        opens
-            .map(|(number, open)| {
-                let locks = self.locks.iter().filter(|(_, lock)| lock.open == *number);
-                let held: usize = locks.map(|(n, l)| self.ranges.get(&l.file).map_or(0, |r| r.of(*n).count())).sum();
-                format!("a file was never closed (owner {:?}), {held} locks of it were never given back", open.owner)
-            })
-            .collect()
+        let opens = opens.map(|(number, open)| {
+            let locks = self.locks.iter().filter(|(_, lock)| lock.open == *number);
+            let held: usize = locks.map(|(n, l)| self.ranges.get(&l.file).map_or(0, |r| r.of(*n).count())).sum();
+            format!("a file was never closed (owner {:?}), {held} locks of it were never given back", open.owner)
+        });
+        let kept = self.delegations.values().filter(|held| held.client == client && held.revoked.is_none());
+        let kept = kept.filter(|held| !held.excused);
+        opens.chain(kept.map(|held| format!("a delegation of {:?} was never returned", held.file))).collect()
     }
 
     /// A fault made it impossible for clients to know what they hold: nobody is blamed for what is there now, nor for
     /// the use of what is gone.
     pub fn excuse(&mut self) {
-        for open in self.opens.values_mut() {
-            open.excused = true;
-        }
+        self.opens.values_mut().for_each(|open| open.excused = true);
+        self.delegations.values_mut().for_each(|held| held.excused = true);
         self.excuse_the_past();
     }
 
@@ -195,9 +202,8 @@ impl States {
 
     /// A client was blamed already.
     pub fn excuse_client(&mut self, client: u64) {
-        for open in self.opens.values_mut().filter(|open| open.client == client) {
-            open.excused = true;
-        }
+        self.opens.values_mut().filter(|open| open.client == client).for_each(|open| open.excused = true);
+        self.delegations.values_mut().filter(|held| held.client == client).for_each(|held| held.excused = true);
     }
 
     /// Whether a number was ever given to a state.
@@ -342,7 +348,12 @@ impl States {
     /// Everything of a client goes; the files that it had open.
     pub fn drop_client(&mut self, client: u64) -> Vec<FileId> {
         let numbers: Vec<_> = self.opens.iter().filter(|(_, o)| o.client == client).map(|(n, _)| *n).collect();
-        numbers.into_iter().filter_map(|number| self.end_open(number, false)).map(|open| open.file).collect()
+        let delegations: Vec<_> =
+            self.delegations.iter().filter(|(_, held)| held.client == client).map(|(n, _)| *n).collect();
+        let opened = numbers.into_iter().filter_map(|number| self.end_open(number, false)).map(|open| open.file);
+        let mut files: Vec<FileId> = opened.collect();
+        files.extend(delegations.into_iter().filter_map(|n| self.end_delegation(n, false)).map(|held| held.file));
+        files
     }
 
     /// Everything of a removed file goes: its handle is stale, so its owners cannot close it.
@@ -350,6 +361,9 @@ impl States {
         let numbers = self.opens_of_file.get(&file).cloned().unwrap_or_default();
         for number in numbers {
             self.end_open(number, false);
+        }
+        for number in self.delegations_of_file.get(&file).cloned().unwrap_or_default() {
+            self.end_delegation(number, false);
         }
     }
 
@@ -370,6 +384,9 @@ impl States {
                 lock.revoked = Some(why);
             }
         }
+        let delegations: Vec<_> =
+            self.delegations.iter().filter(|(_, held)| held.client == client).map(|(n, _)| *n).collect();
+        files.extend(delegations.into_iter().filter_map(|number| self.revoke_delegation(number, why)));
         files
     }
 
@@ -377,7 +394,8 @@ impl States {
     pub fn has_revoked(&self, client: u64, why: Nfs4Error) -> bool {
         let open = || self.opens.values().any(|open| open.client == client && open.revoked == Some(why));
         let lock = || self.locks.values().any(|lock| lock.client == client && lock.revoked == Some(why));
-        self.ever_revoked && (open() || lock())
+        let held = || self.delegations.values().any(|held| held.client == client && held.revoked == Some(why));
+        self.ever_revoked && (open() || lock() || held())
     }
 
     /// How many lock states there are, with locks or without.

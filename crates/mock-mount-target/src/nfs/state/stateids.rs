@@ -12,6 +12,8 @@ pub enum Named {
     Open(StateNumber),
     /// A lock state.
     Lock(StateNumber),
+    /// A delegation.
+    Delegation(StateNumber),
 }
 
 /// Why a stateid names nothing.
@@ -38,11 +40,18 @@ impl Gone {
 impl States {
     /// The stateid of a state as it is now.
     pub fn stateid(&self, number: StateNumber) -> Stateid4 {
-        let seqid = match (self.opens.get(&number), self.locks.get(&number)) {
-            (Some(open), _) => open.seqid,
-            (_, Some(lock)) => lock.seqid,
-            _ => 0,
-        };
+        let open = self.opens.get(&number).map(|open| open.seqid);
+        let lock = || self.locks.get(&number).map(|lock| lock.seqid);
+        let delegation = || self.delegations.get(&number).map(|held| held.seqid);
+        self.stateid_of(number, open.or_else(lock).or_else(delegation).unwrap_or(0))
+    }
+
+    /// A stateid of this life of the server that nobody was ever given.
+    pub fn nobodys(&self) -> Stateid4 {
+        self.stateid_of(StateNumber::MAX, 1)
+    }
+
+    fn stateid_of(&self, number: StateNumber, seqid: u32) -> Stateid4 {
         let mut other = [0; 12];
         other[..4].copy_from_slice(&self.boot.to_be_bytes());
         other[4..].copy_from_slice(&number.to_be_bytes());
@@ -57,18 +66,20 @@ impl States {
             let earlier = boot != 0 && boot < self.boot;
             return Err(if earlier { Gone::Status(Nfs4Error::BadStateid) } else { Gone::NeverWas });
         }
-        let (owner, seqid, revoked, named) = match (self.opens.get(&number), self.locks.get(&number)) {
-            (Some(open), _) => (open.client, open.seqid, open.revoked, Named::Open(number)),
-            (_, Some(lock)) => (lock.client, lock.seqid, lock.revoked, Named::Lock(number)),
-            _ => {
-                return Err(match self.past.get(&number) {
-                    Some(true) => Gone::Closed,
-                    Some(false) => Gone::Status(Nfs4Error::BadStateid),
-                    // The past is not remembered for ever.
-                    None if self.was(number) => Gone::Status(Nfs4Error::BadStateid),
-                    None => Gone::NeverWas,
-                });
-            }
+        let open = self.opens.get(&number).map(|open| (open.client, open.seqid, open.revoked, Named::Open(number)));
+        let lock = || self.locks.get(&number).map(|lock| (lock.client, lock.seqid, lock.revoked, Named::Lock(number)));
+        let delegation = || {
+            let held = self.delegations.get(&number)?;
+            Some((held.client, held.seqid, held.revoked, Named::Delegation(number)))
+        };
+        let Some((owner, seqid, revoked, named)) = open.or_else(lock).or_else(delegation) else {
+            return Err(match self.past.get(&number) {
+                Some(true) => Gone::Closed,
+                Some(false) => Gone::Status(Nfs4Error::BadStateid),
+                // The past is not remembered for ever.
+                None if self.was(number) => Gone::Status(Nfs4Error::BadStateid),
+                None => Gone::NeverWas,
+            });
         };
         if owner != client {
             return Err(Gone::NeverWas);
@@ -92,7 +103,9 @@ impl States {
         }
         let open = self.opens.get(&number).filter(|o| o.client == client && o.revoked.is_some());
         let lock = self.locks.get(&number).filter(|l| l.client == client && l.revoked.is_some());
-        open.map(|_| Named::Open(number)).or(lock.map(|_| Named::Lock(number)))
+        let delegation = self.delegations.get(&number).filter(|d| d.client == client && d.revoked.is_some());
+        let named = open.map(|_| Named::Open(number)).or(lock.map(|_| Named::Lock(number)));
+        named.or(delegation.map(|_| Named::Delegation(number)))
     }
 }
 
