@@ -142,11 +142,16 @@ async fn a_database_is_written_by_two_mounts_in_turn_and_stays_whole() {
     on_both(|mock, _| {
         let (lab, other) = (Lab::new(PRODUCT, LIMIT)?, Lab::new(PRODUCT, LIMIT)?);
         let (here, there) = (lab.mount(mock, &[])?, other.mount(mock, &[])?);
-        sh(&here.folder(), "sqlite3 db 'create table t (n integer primary key, who text)'")?.ok()?;
+        // A journal that is deleted after each change may be believed to be there elsewhere for a while.
+        sh(
+            &here.folder(),
+            "sqlite3 db 'pragma journal_mode=persist; create table t (n integer primary key, who text)'",
+        )?
+        .ok()?;
         let insert = |root: &Path, who: &str| {
             let script = format!(
                 "for i in 1 2 3 4 5; do echo \"insert into t (who) values ('{who}');\"; done | \
-                 sqlite3 -cmd '.timeout 30000' db"
+                 sqlite3 -cmd '.timeout 30000' -cmd 'pragma journal_mode=persist' db"
             );
             let mut command = Command::new("sh");
             command.args(["-c", &script]).current_dir(root);
