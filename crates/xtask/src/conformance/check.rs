@@ -106,7 +106,7 @@ impl Verdict {
                 (Outcome::Passed, None) => verdict.passed += 1,
                 (Outcome::Failed(_), Some(_)) => verdict.expected += 1,
                 (Outcome::Skipped, None) => verdict.skipped += 1,
-                (Outcome::Failed(why), None) => verdict.wrong.push(format!("{} failed: {why}", check.name)),
+                (Outcome::Failed(why), None) => verdict.wrong.push(format!("{} failed: {}", check.name, short(why))),
                 (Outcome::Passed, Some(reason)) => {
                     verdict.wrong.push(format!("{} passed; take it off the list (\"{reason}\")", check.name));
                 }
@@ -119,6 +119,15 @@ impl Verdict {
             verdict.wrong.push(format!("{name} is on the list, and there is no such check"));
         }
         verdict
+    }
+}
+
+/// What of a reason goes on the terminal; the log has all of it.
+fn short(why: &str) -> String {
+    let line = why.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(300) {
+        Some((end, _)) => format!("{} …", &line[..end]),
+        None => line,
     }
 }
 
@@ -164,6 +173,14 @@ mod tests {
         assert_eq!(verdict.wrong.len(), 2, "{verdict:?}");
         let checks = [Check::skipped("link::works"), Check::skipped("mknod::char")];
         assert_eq!(Verdict::of("posix", &checks, &list()).wrong.len(), 2);
+    }
+
+    #[test]
+    fn a_long_reason_is_cut_and_a_short_one_is_not() {
+        let checks = [Check::of("a", Err(anyhow!("{}", "ü\n".repeat(1000)))), Check::of("b", Err(anyhow!("one\ntwo")))];
+        let verdict = Verdict::of("other", &checks, &list());
+        assert!(verdict.wrong[0].chars().count() < 320, "{}", verdict.wrong[0]);
+        assert_eq!(verdict.wrong[1], "b failed: one two");
     }
 
     #[test]

@@ -1,10 +1,14 @@
 //! Programs that carry whole trees: rsync, tar, zip. What arrives is compared with what was sent.
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::ensure;
+use nix::fcntl::AT_FDCWD;
+use nix::sys::stat::{UtimensatFlags, utimensat};
+use nix::sys::time::TimeSpec;
 
 use super::{Checks, Suite, minutes};
 use crate::conformance::bench::Bench;
@@ -52,13 +56,17 @@ fn rsync(bench: &Bench<'_>) -> anyhow::Result<Vec<Check>> {
         let file = source.join("folder 1/file-1.bin");
         bench.ok(bench.tools.command("setfattr").args(["-n", "user.suite", "-v", "kept too"]).arg(file))?;
     }
-    bench.note(&format!("hard links: {hard_links}, extended attributes: {attributes}"))?;
+    let link_times = sets_link_times(bench);
+    let omit: &[&str] = if link_times.is_ok() { &[] } else { &["--omit-link-times"] };
+    bench.note(&format!("hard links: {hard_links}, extended attributes: {attributes}, rsync with {omit:?}"))?;
     let transfer = || -> anyhow::Result<String> {
         let mut command = bench.tools.command("rsync");
+        command.args(omit);
         command.args(["-aHAX", "--delete", "--itemize-changes"]).arg(source.join("")).arg(&copy);
         Ok(bench.ok(&mut command)?.trim().to_owned())
     };
     let mut checks = Checks::default();
+    checks.add("times-of-links", link_times);
     checks.add("first", transfer().and_then(|_| same(bench, &source, &copy)));
     checks.add(
         "second-transfers-nothing",
@@ -84,7 +92,7 @@ fn rsync(bench: &Bench<'_>) -> anyhow::Result<Vec<Check>> {
             let back = bench.outside.join("back");
             bench.ok(bench.tools.command("rsync").args(["-aHAX"]).arg(copy.join("")).arg(&back))?;
             let mut compare = bench.tools.command("rsync");
-            compare.args(["-aHAX", "--delete", "--checksum", "--dry-run", "--itemize-changes"]);
+            compare.args(["-aHAX", "--delete", "--checksum", "--dry-run", "--itemize-changes"]).args(omit);
             let text = bench.ok(compare.arg(source.join("")).arg(&back))?;
             ensure!(text.trim().is_empty(), "what comes back differs: {text}");
             Ok(())
@@ -149,6 +157,18 @@ fn archives(bench: &Bench<'_>) -> anyhow::Result<Vec<Check>> {
 
 fn same(bench: &Bench<'_>, one: &Path, other: &Path) -> anyhow::Result<()> {
     bench.ok(bench.tools.command("diff").args(["-r", "--no-dereference"]).arg(one).arg(other)).map(drop)
+}
+
+/// Whether the times of a symbolic link itself can be set.
+fn sets_link_times(bench: &Bench<'_>) -> anyhow::Result<()> {
+    let link = bench.folder.join("timed");
+    symlink("nowhere", &link)?;
+    let time = TimeSpec::new(1_600_000_000, 0);
+    utimensat(AT_FDCWD, &link, &time, &time, UtimensatFlags::NoFollowSymlink)?;
+    let seen = fs::symlink_metadata(&link)?.mtime();
+    fs::remove_file(&link)?;
+    ensure!(seen == time.tv_sec(), "a link whose time was set to {} has {seen}", time.tv_sec());
+    Ok(())
 }
 
 /// Whether the server has hard links.
