@@ -186,6 +186,11 @@ impl AttrCache {
         self.attr.ctime = self.attr.ctime.max(now);
     }
 
+    /// A name of the file was made, changed or removed by us, at `now`.
+    pub fn renamed(&mut self, now: Timestamp) {
+        self.attr.ctime = self.attr.ctime.max(now);
+    }
+
     /// The file has lost its last name (we hold it under a hidden one).
     pub const fn set_nlink(&mut self, nlink: u32) {
         self.attr.nlink = nlink;

@@ -287,7 +287,7 @@ impl Vfs {
         if handle.open.access == OpenAccess::Write {
             return Err(Error::BadHandle);
         }
-        self.check_locks(&handle.node)?;
+        Self::check_locks(&handle.node)?;
         let stale = reaches_stale_end(&handle.node.lock(), offset, u64::from(size), Instant::now());
         if stale {
             self.revalidate(cred, &handle.node).await?;
@@ -309,7 +309,7 @@ impl Vfs {
         if !handle.open.writes() {
             return Err(Error::BadHandle);
         }
-        self.check_locks(&handle.node)?;
+        Self::check_locks(&handle.node)?;
         let append = handle.flags.append;
         if append {
             let stale = {

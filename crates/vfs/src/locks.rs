@@ -148,7 +148,7 @@ impl Vfs {
     }
 
     /// Refuses to read and write where a lock was lost: somebody else may be doing so.
-    pub(crate) fn check_locks(&self, node: &Node) -> Result<()> {
+    pub(crate) fn check_locks(node: &Node) -> Result<()> {
         let lost = node.lock().known_file().is_some_and(|file| file.lockers.has_lost());
         if lost { Err(Error::LockLost) } else { Ok(()) }
     }

@@ -21,9 +21,6 @@ use crate::sync::Locked;
 use crate::write::dirty::Dirty;
 use crate::write::gauge::Gauge;
 
-/// Further names kept for each special file.
-const LINKS: usize = 8;
-
 /// Answers to ACCESS kept for each file, for as many identities.
 const RIGHTS: usize = 8;
 
@@ -43,8 +40,6 @@ pub(crate) struct NodeState {
     rights: Vec<Rights>,
     /// Where it was last seen.
     pub(crate) place: Option<Place>,
-    /// Further names of a file that some servers find by name only (see [`Node::is_special`]).
-    pub(crate) links: Vec<Place>,
     /// It was removed while open and lives on under this name until it is closed.
     pub(crate) hidden: Option<Hidden>,
     pub(crate) body: Body,
@@ -229,23 +224,10 @@ impl FileState {
 }
 
 impl NodeState {
-    /// The file was seen under a name. `special`: its other names are worth remembering.
-    pub(crate) fn seen_at(&mut self, place: Place, special: bool) {
-        self.links.retain(|other| *other != place);
-        let before = self.place.replace(place.clone()).filter(|before| special && *before != place);
-        if let Some(before) = before {
-            if self.links.len() >= LINKS {
-                self.links.remove(0);
-            }
-            self.links.push(before);
-        }
-    }
-
     /// The file has lost a name.
     pub(crate) fn gone_from(&mut self, place: &Place) {
-        self.links.retain(|other| other != place);
         if self.place.as_ref() == Some(place) {
-            self.place = self.links.pop();
+            self.place = None;
         }
     }
 
@@ -367,7 +349,6 @@ impl Node {
             attrs: AttrCache::new(attr, now, timeouts),
             rights: Vec::new(),
             place: None,
-            links: Vec::new(),
             hidden: None,
             body: Body::Plain,
             xattrs: None,
@@ -375,8 +356,9 @@ impl Node {
         Self { id, handle, kind: attr.kind, state: Locked::new(state) }
     }
 
-    /// Neither file nor directory: servers that open such files by the name under which they were seen first lose them
-    /// when that name goes, though they have others.
+    /// Neither file nor directory. Servers that find such files by the name under which they were made (nfs-ganesha) lose
+    /// them when that name goes, though they have others; so what our own change of names does to their attributes is
+    /// worked out here, not asked.
     pub(crate) const fn is_special(&self) -> bool {
         !matches!(self.kind, FileKind::Regular | FileKind::Directory)
     }

@@ -34,7 +34,7 @@ impl Vfs {
             return Err(Error::Invalid("a range of no bytes"));
         }
         let limit = self.mount().client.limits().max_file_size;
-        let end = offset.checked_add(length).filter(|end| *end <= i64::MAX as u64).ok_or(Error::FileTooBig)?;
+        let end = offset.checked_add(length).filter(|end| i64::try_from(*end).is_ok()).ok_or(Error::FileTooBig)?;
         if limit > 0 && end > limit && how.may_grow() {
             return Err(Error::FileTooBig);
         }

@@ -257,7 +257,7 @@ impl Vfs {
         if let Some(place) = place {
             let mut state = node.lock();
             if state.hidden.is_none() {
-                state.seen_at(place, node.is_special());
+                state.place = Some(place);
             }
         }
         node

@@ -97,7 +97,7 @@ fn play(threads: &[Vec<Call>], local: &Path, mount: &Path) -> TestCaseResult {
                 scope.spawn(move || compare(calls, Place::new(&local, here, stripe), Place::new(&mount, there, stripe)))
             })
             .collect();
-        running.into_iter().map(|thread| thread.join().expect("a thread panicked")).collect()
+        running.into_iter().try_for_each(|thread| thread.join().expect("a thread panicked"))
     });
     drop((shared_local, shared_mount));
     outcome?;

@@ -49,15 +49,8 @@ impl Vfs {
     /// GETATTR. True: the file's data have changed elsewhere.
     pub(crate) async fn revalidate(&self, cred: &Cred, node: &Arc<Node>) -> Result<bool> {
         let sent = Instant::now();
-        match self.mount().client.getattr(cred, &node.handle).await {
-            Err(error) if node.is_special() && matches!(error.status(), Some(Nfs4Error::Inval | Nfs4Error::Stale)) => {
-                match self.revalidate_by_name(cred, node).await {
-                    Some(changed) => Ok(changed),
-                    None => self.heard(node, Err(error)),
-                }
-            }
-            said => Ok(self.take_attr(node, &self.heard(node, said)?, sent)),
-        }
+        let attr = self.mount().client.getattr(cred, &node.handle).await;
+        Ok(self.take_attr(node, &self.heard(node, attr)?, sent))
     }
 
     /// What the server said about a file; also whether it is still there.
@@ -68,25 +61,6 @@ impl Vfs {
             }
             error.into()
         })
-    }
-
-    /// Asks for a special file by its names. `None`: it is under none of them.
-    async fn revalidate_by_name(&self, cred: &Cred, node: &Arc<Node>) -> Option<bool> {
-        let places: Vec<_> = {
-            let state = node.lock();
-            state.place.iter().chain(&state.links).cloned().collect()
-        };
-        for place in places {
-            let Ok(dir) = self.directory(place.parent) else { continue };
-            let sent = Instant::now();
-            if let Ok(found) = self.mount().client.lookup(cred, &dir.handle, &place.name).await
-                && let Some((handle, attr)) = found.entry
-                && handle == node.handle
-            {
-                return Some(self.take_attr(node, &attr, sent));
-            }
-        }
-        None
     }
 
     /// The server says that the file is no longer there.

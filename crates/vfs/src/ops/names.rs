@@ -222,10 +222,6 @@ impl Vfs {
             }
         };
         node.update(&attr, sent, Origin::OwnChange, &self.mount().options.timeouts);
-        if node.is_special() {
-            let place = Place { parent: dir.ino(), name: Bytes::copy_from_slice(newname) };
-            node.lock().seen_at(place, true);
-        }
         let dentry = Dentry::Present { id: node.id, kind: node.kind };
         let edits = vec![Edit(Bytes::copy_from_slice(newname), dentry)];
         own.done(info, edits, self.mount().options.timeouts.dir_min);

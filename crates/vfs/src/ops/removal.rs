@@ -7,12 +7,12 @@
 
 use std::pin::pin;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use nfs4_client::{ChangeInfo, Cred, Errno};
 
-use crate::attr::FileKind;
+use crate::attr::{FileKind, Timestamp};
 use crate::error::{Error, Result};
 use crate::leftovers::Leftover;
 use crate::names::{Dentry, Edit};
@@ -113,7 +113,9 @@ impl Vfs {
             let links = state.attrs.last().nlink;
             let last = links <= 1 || node.kind == FileKind::Directory;
             state.attrs.set_nlink(if last { 0 } else { links - 1 });
-            if !last {
+            if !last && node.is_special() {
+                state.attrs.renamed(Timestamp::from_system_time(SystemTime::now()));
+            } else if !last {
                 state.attrs.expire();
             }
             last
@@ -274,9 +276,13 @@ impl Vfs {
         }
         {
             let mut state = node.lock();
-            state.seen_at(Place { parent: to.ino(), name: newname }, node.is_special());
-            // Its ctime has changed.
-            state.attrs.expire_times();
+            state.place = Some(Place { parent: to.ino(), name: newname });
+            if node.is_special() {
+                state.attrs.renamed(Timestamp::from_system_time(SystemTime::now()));
+            } else {
+                // Its ctime has changed.
+                state.attrs.expire_times();
+            }
         }
         if let Some(target) = target
             && target.lock().hidden.is_none()
