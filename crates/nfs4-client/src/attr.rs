@@ -8,6 +8,7 @@ use nfs4::ops::file::access;
 use nfs4::types::{Bitmap4, ChangeInfo4, NfsFh4, NfsFtype4, Nfstime4, Settime4};
 
 use crate::error::{Error, Result};
+use crate::owners::{self, NOBODY};
 
 /// The server's name for a file: opaque, at most 128 bytes (RFC 8881 §3.1).
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -199,18 +200,6 @@ pub(crate) const LIMIT_ATTRS: Bitmap4 = Bitmap4::of(&[
     number::XATTR_SUPPORT,
 ]);
 
-/// Who owns what has no number: the identity that Linux calls nobody.
-const NOBODY: u32 = 65_534;
-
-/// An owner string: a number, or a name that this client has no table for.
-fn owner_number(owner: &[u8]) -> u32 {
-    std::str::from_utf8(owner).ok().and_then(|text| text.parse().ok()).unwrap_or(match owner {
-        b"root" => 0,
-        text if text.starts_with(b"root@") => 0,
-        _ => NOBODY,
-    })
-}
-
 impl FileAttr {
     /// From the wire; the type must be there, everything else has a default (RFC 8881 §5.6 requires most of it).
     pub(crate) fn from_wire(op: &'static str, attrs: &Attrs) -> Result<Self> {
@@ -224,8 +213,8 @@ impl FileAttr {
             kind,
             mode: attrs.mode.unwrap_or(if kind == FileKind::Directory { 0o755 } else { 0o644 }) & 0o7777,
             nlink: attrs.numlinks.unwrap_or(1),
-            uid: attrs.owner.as_ref().map_or(NOBODY, |owner| owner_number(owner)),
-            gid: attrs.owner_group.as_ref().map_or(NOBODY, |group| owner_number(group)),
+            uid: attrs.owner.as_ref().map_or(NOBODY, |owner| owners::user(owner)),
+            gid: attrs.owner_group.as_ref().map_or(NOBODY, |group| owners::group(group)),
             size,
             space_used: attrs.space_used.unwrap_or(size),
             fileid: attrs.fileid.unwrap_or(0),
@@ -415,15 +404,6 @@ pub struct Limits {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-
-    #[test]
-    fn numeric_owners_are_numbers_and_names_are_nobody() {
-        assert_eq!(owner_number(b"1000"), 1000);
-        assert_eq!(owner_number(b"root@example.com"), 0);
-        assert_eq!(owner_number(b"alice@example.com"), NOBODY);
-        assert_eq!(owner_number(b"4294967296"), NOBODY);
-        assert_eq!(owner_number(b"\xff"), NOBODY);
-    }
 
     #[test]
     fn a_reply_without_a_type_is_refused() {

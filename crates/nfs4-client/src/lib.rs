@@ -21,6 +21,7 @@ mod handshake;
 mod keeper;
 mod locks;
 mod options;
+mod owners;
 mod recovery;
 pub mod session;
 mod sparse;
