@@ -73,7 +73,7 @@ fn credentials_without_root_access_make_root_a_stranger_at_once() {
 /// A plan in which so many WRITEs fail with this status.
 fn writes_fail(mock: &MockHandle, status: &str, times: u32) {
     let plan = format!("[[fault]]\non = 'WRITE'\ndo = 'status'\nstatus = '{status}'\ntimes = {times}\n");
-    mock.add_faults(FaultPlan::from_toml(&plan).unwrap());
+    mock.add_faults(FaultPlan::from_toml(&plan, 1).unwrap());
 }
 
 #[test]

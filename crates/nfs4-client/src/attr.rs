@@ -119,6 +119,9 @@ impl FileKind {
 /// A file's attributes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileAttr {
+    /// The change attribute just before the operation that these attributes come with, where that changes the file (WRITE,
+    /// COMMIT, SETATTR): whoever did not know this value has missed a change.
+    pub before: Option<u64>,
     /// What it is.
     pub kind: FileKind,
     /// Permission bits, 12 of them.
@@ -154,6 +157,7 @@ pub struct FileAttr {
 }
 
 /// Attributes asked for wherever a [`FileAttr`] comes back.
+pub(crate) const CHANGE: Bitmap4 = Bitmap4::of(&[number::CHANGE]);
 pub(crate) const FILE_ATTRS: Bitmap4 = Bitmap4::of(&[
     number::TYPE,
     number::CHANGE,
@@ -210,6 +214,7 @@ impl FileAttr {
         let mtime: Timestamp = attrs.time_modify.unwrap_or_default().into();
         let size = attrs.size.unwrap_or(0);
         Ok(Self {
+            before: None,
             kind,
             mode: attrs.mode.unwrap_or(if kind == FileKind::Directory { 0o755 } else { 0o644 }) & 0o7777,
             nlink: attrs.numlinks.unwrap_or(1),

@@ -16,7 +16,7 @@ use crate::answers::{
     Create, Created, DirEntry, DirPage, Lookup, NewNode, OpenAccess, OpenHow, Opened, ReadData, Stability, Written,
 };
 use crate::attr::{
-    Access, ChangeInfo, Cred, ENTRY_ATTRS, FILE_ATTRS, FS_ATTRS, FileAttr, FsStat, Handle, Limits, SetAttr,
+    Access, CHANGE, ChangeInfo, Cred, ENTRY_ATTRS, FILE_ATTRS, FS_ATTRS, FileAttr, FsStat, Handle, Limits, SetAttr,
 };
 use crate::compound::{Replies, next};
 use crate::engine::{Counters, Done, Engine, Request};
@@ -48,6 +48,11 @@ fn encode(attrs: &Attrs) -> Result<Fattr4> {
 /// The next result must be GETATTR's and hold a file's attributes.
 pub(crate) fn file_attr(replies: &mut Replies) -> Result<FileAttr> {
     FileAttr::from_wire("GETATTR", &next!(replies, Getattr, "GETATTR").and_then(|got| replies.attrs(&got))?)
+}
+
+/// The next result must be that of a GETATTR of [`CHANGE`].
+pub(crate) fn change_attr(replies: &mut Replies) -> Result<Option<u64>> {
+    Ok(next!(replies, Getattr, "GETATTR").and_then(|got| replies.attrs(&got))?.change)
 }
 
 /// The next results must be GETFH's and GETATTR's.
@@ -428,6 +433,7 @@ impl Client {
             .change(file.cred(), move || {
                 Ok(vec![
                     putfh(state.handle()),
+                    getattr(CHANGE),
                     Argop4::Write(Write4args { stateid: state.stateid()?, offset, stable, data: data.clone() }),
                     getattr(FILE_ATTRS),
                 ])
@@ -435,6 +441,7 @@ impl Client {
             .await?
             .replies;
         next!(replies, Putfh, "PUTFH")?;
+        let before = change_attr(&mut replies)?;
         let written = next!(replies, Write, "WRITE")?;
         let committed = match written.committed {
             StableHow4::Unstable4 => Stability::Unstable,
@@ -450,7 +457,8 @@ impl Client {
                 why: format!("{} of {asked} bytes were written as {committed:?}", written.count),
             });
         }
-        Ok(Written { count: written.count, committed, verifier: written.writeverf.0, attr: file_attr(&mut replies)? })
+        let attr = FileAttr { before, ..file_attr(&mut replies)? };
+        Ok(Written { count: written.count, committed, verifier: written.writeverf.0, attr })
     }
 
     /// COMMIT of a range (`count` 0: to the end). Returns the write verifier and the attributes.
@@ -458,13 +466,15 @@ impl Client {
         let handle = handle.clone();
         let mut replies = self
             .call(cred, move || {
-                Ok(vec![putfh(&handle), Argop4::Commit(Commit4args { offset, count }), getattr(FILE_ATTRS)])
+                let commit = Argop4::Commit(Commit4args { offset, count });
+                Ok(vec![putfh(&handle), getattr(CHANGE), commit, getattr(FILE_ATTRS)])
             })
             .await?
             .replies;
         next!(replies, Putfh, "PUTFH")?;
+        let before = change_attr(&mut replies)?;
         let verifier = next!(replies, Commit, "COMMIT")?.writeverf.0;
-        Ok((verifier, file_attr(&mut replies)?))
+        Ok((verifier, FileAttr { before, ..file_attr(&mut replies)? }))
     }
 
     /// SETATTR. Setting the size needs a file open for writing, or write permission.
@@ -485,6 +495,7 @@ impl Client {
                 };
                 Ok(vec![
                     putfh(&handle),
+                    getattr(CHANGE),
                     Argop4::Setattr(Setattr4args { stateid, obj_attributes: attrs.clone() }),
                     getattr(FILE_ATTRS),
                 ])
@@ -492,8 +503,9 @@ impl Client {
             .await?
             .replies;
         next!(replies, Putfh, "PUTFH")?;
+        let before = change_attr(&mut replies)?;
         replies.setattr()?;
-        file_attr(&mut replies)
+        Ok(FileAttr { before, ..file_attr(&mut replies)? })
     }
 
     /// CREATE of anything but a regular file (that is [`Client::open`]'s).

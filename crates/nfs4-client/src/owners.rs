@@ -81,7 +81,9 @@ mod tests {
 
     #[test]
     fn everything_else_is_nobodys() {
-        for owner in [&b"no-such-account@example.com"[..], b"4294967296", b"-1", b"", b"@", b"\xff", b"a\0b", &[b'x'; 5000]] {
+        for owner in
+            [&b"no-such-account@example.com"[..], b"4294967296", b"-1", b"", b"@", b"\xff", b"a\0b", &[b'x'; 5000]]
+        {
             assert_eq!(user(owner), NOBODY, "{owner:?}");
             assert_eq!(group(owner), NOBODY, "{owner:?}");
         }

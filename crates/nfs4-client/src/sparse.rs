@@ -7,8 +7,8 @@ use nfs4::ops::v42::{Allocate4args, Copy4args, Copy4res, DataContent4, Seek4args
 use nfs4::types::StableHow4;
 
 use crate::answers::{Copied, SeekWhat, Stability};
-use crate::attr::{FILE_ATTRS, FileAttr};
-use crate::client::{Client, file_attr, getattr, putfh};
+use crate::attr::{CHANGE, FILE_ATTRS, FileAttr};
+use crate::client::{Client, change_attr, file_attr, getattr, putfh};
 use crate::compound::{Replies, next};
 use crate::error::{Error, Result};
 use crate::state::OpenFile;
@@ -45,15 +45,17 @@ impl Client {
     /// ALLOCATE: reserves space for a range; the file grows to hold it.
     pub async fn allocate(&self, file: &OpenFile, offset: u64, length: u64) -> Result<FileAttr> {
         let mut replies = self.range(file, offset, length, Argop4::Allocate).await?;
+        let before = change_attr(&mut replies)?;
         next!(replies, Allocate, "ALLOCATE")?;
-        file_attr(&mut replies)
+        Ok(FileAttr { before, ..file_attr(&mut replies)? })
     }
 
     /// DEALLOCATE: makes a hole; the size stays.
     pub async fn deallocate(&self, file: &OpenFile, offset: u64, length: u64) -> Result<FileAttr> {
         let mut replies = self.range(file, offset, length, Argop4::Deallocate).await?;
+        let before = change_attr(&mut replies)?;
         next!(replies, Deallocate, "DEALLOCATE")?;
-        file_attr(&mut replies)
+        Ok(FileAttr { before, ..file_attr(&mut replies)? })
     }
 
     async fn range(
@@ -67,7 +69,7 @@ impl Client {
         let mut replies = self
             .change(file.cred(), move || {
                 let args = Allocate4args { aa_stateid: state.stateid()?, aa_offset, aa_length };
-                Ok(vec![putfh(state.handle()), op(args), getattr(FILE_ATTRS)])
+                Ok(vec![putfh(state.handle()), getattr(CHANGE), op(args), getattr(FILE_ATTRS)])
             })
             .await?
             .replies;
@@ -101,6 +103,7 @@ impl Client {
                     putfh(from.handle()),
                     Argop4::Savefh,
                     putfh(to.handle()),
+                    getattr(CHANGE),
                     Argop4::Copy(copy),
                     getattr(FILE_ATTRS),
                 ])
@@ -110,6 +113,7 @@ impl Client {
         next!(replies, Putfh, "PUTFH")?;
         next!(replies, Savefh, "SAVEFH")?;
         next!(replies, Putfh, "PUTFH")?;
+        let before = change_attr(&mut replies)?;
         let done = match replies.take("COPY")? {
             nfs4::compound::Resop4::Copy(Copy4res::Ok(done)) => done.cr_response,
             nfs4::compound::Resop4::Copy(Copy4res::OffloadNoReqs(_)) => {
@@ -133,7 +137,7 @@ impl Client {
                 return Err(Error::BadReply { op: "COPY", why: format!("stability {value} is not defined") });
             }
         };
-        let attr = file_attr(&mut replies)?;
+        let attr = FileAttr { before, ..file_attr(&mut replies)? };
         Ok(Copied { count: done.wr_count, committed, verifier: done.wr_writeverf.0, attr })
     }
 }

@@ -11,6 +11,7 @@ mod files;
 mod inode;
 mod kernel;
 mod lacks;
+mod ledger;
 mod leftovers;
 mod locks;
 mod names;

@@ -14,6 +14,7 @@ use crate::attr::{Attr, FileKind, Timestamp};
 use crate::attrs::{AttrCache, Origin, Outcome, Timeouts};
 use crate::dir::Listing;
 use crate::inode::NodeId;
+use crate::ledger::Ledger;
 use crate::locks::Lockers;
 use crate::names::{Edit, Names};
 use crate::read::fetch::Fetch;
@@ -37,6 +38,8 @@ pub(crate) struct Node {
 #[derive(Debug)]
 pub(crate) struct NodeState {
     pub(crate) attrs: AttrCache,
+    /// Whose changes `attrs` tells of.
+    ledger: Ledger,
     rights: Vec<Rights>,
     /// Where it was last seen.
     pub(crate) place: Option<Place>,
@@ -347,6 +350,7 @@ impl Node {
     pub(crate) fn new(id: NodeId, handle: Handle, attr: Attr, now: Instant, timeouts: &Timeouts) -> Self {
         let state = NodeState {
             attrs: AttrCache::new(attr, now, timeouts),
+            ledger: Ledger::default(),
             rights: Vec::new(),
             place: None,
             hidden: None,
@@ -391,7 +395,16 @@ impl Node {
         let busy = state.is_busy();
         let change = state.attrs.last().change;
         let (mtime, ctime) = (state.attrs.last().mtime, state.attrs.last().ctime);
-        let outcome = state.attrs.update(new, sent, Instant::now(), origin, busy || written, timeouts);
+        let mut outcome = state.attrs.update(new, sent, Instant::now(), origin, busy || written, timeouts);
+        match (origin, attr.before) {
+            (Origin::OwnChange, Some(before)) => state.ledger.own(before, new.change, change),
+            (Origin::Asked, _) if busy => state.ledger.seen(new.change, change),
+            _ => {}
+        }
+        let under_way = matches!(&state.body, Body::File(file) if file.dirty.is_under_way() || file.dirty.is_frozen());
+        if !under_way && self.kind == FileKind::Regular {
+            outcome.data_changed |= state.ledger.settle();
+        }
         if busy && outcome.accepted {
             state.attrs.touch(mtime.max(ctime));
         }

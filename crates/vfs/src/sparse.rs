@@ -133,7 +133,8 @@ impl Vfs {
         file.touched += 1;
         file.taint(range);
         mount.pages.lock().drop_range(node.id.serial, range.clone());
-        node.update_locked(&mut state, attr, sent, Origin::OwnChange, true, &mount.options.timeouts);
+        let outcome = node.update_locked(&mut state, attr, sent, Origin::OwnChange, true, &mount.options.timeouts);
+        self.heed(node, outcome);
         let size = state.attrs.last().size.max(end.unwrap_or(0));
         state.attrs.set_size(size);
         if state.is_busy() {

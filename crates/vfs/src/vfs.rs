@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::attr::{Attr, FileKind};
-use crate::attrs::Origin;
+use crate::attrs::{Origin, Outcome};
 use crate::dir::DirHandle;
 use crate::error::{Error, Result};
 use crate::files::OpenHandle;
@@ -265,12 +265,18 @@ impl Vfs {
 
     /// Attributes that we asked for at `sent` arrived. True: the file's data have changed elsewhere.
     pub(crate) fn take_attr(&self, node: &Arc<Node>, attr: &FileAttr, sent: Instant) -> bool {
-        let changed = node.update(attr, sent, Origin::Asked, &self.0.options.timeouts).data_changed;
-        if changed && node.kind == FileKind::Regular {
+        let outcome = node.update(attr, sent, Origin::Asked, &self.0.options.timeouts);
+        self.heed(node, outcome)
+    }
+
+    /// Drops what is cached of a file that has changed elsewhere, and has the kernel do so; says whether it has.
+    pub(crate) fn heed(&self, node: &Node, outcome: Outcome) -> bool {
+        let changed = outcome.data_changed && node.kind == FileKind::Regular;
+        if changed {
             self.0.pages.lock().drop_file(node.id.serial);
             self.0.kernel.drop_later(Stale::Inode(node.ino()));
         }
-        changed
+        outcome.data_changed
     }
 
     /// For how long a name of this directory may be believed.

@@ -126,7 +126,8 @@ impl Vfs {
         let sent = Instant::now();
         let attr = self.mount().client.setattr(cred, &node.handle, None, set.to_client()).await;
         let attr = self.heard(&node, attr)?;
-        node.update(&attr, sent, Origin::OwnChange, &self.mount().options.timeouts);
+        let outcome = node.update(&attr, sent, Origin::OwnChange, &self.mount().options.timeouts);
+        self.heed(&node, outcome);
         Ok(Self::attr_and_ttl(&node))
     }
 

@@ -121,6 +121,11 @@ impl Dirty {
         !self.fresh.is_empty() || !self.flights.is_empty()
     }
 
+    /// A WRITE or COMMIT is on its way.
+    pub(crate) fn is_under_way(&self) -> bool {
+        !self.flights.is_empty() || self.commit.is_some()
+    }
+
     /// Where the last byte ends that the server may not have.
     pub(crate) fn end(&self) -> Option<u64> {
         let flying = self.flights.values().map(|flight| flight.range().end).max();

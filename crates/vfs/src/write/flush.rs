@@ -63,7 +63,9 @@ impl Frozen {
         file.dirty.thaw();
         file.taint(&(0..u64::MAX));
         mount.pages.lock().drop_range(self.node.id.serial, size..u64::MAX);
-        self.node.update_locked(&mut state, attr, sent, Origin::OwnChange, false, &mount.options.timeouts);
+        let timeouts = &mount.options.timeouts;
+        let outcome = self.node.update_locked(&mut state, attr, sent, Origin::OwnChange, false, timeouts);
+        self.vfs.heed(&self.node, outcome);
         let end = state.file().dirty.end().unwrap_or(0);
         state.attrs.set_size(size.max(end));
     }
@@ -209,7 +211,8 @@ impl Vfs {
                 let clean = state.file().dirty.written(id, u64::from(written.count), stable, written.verifier);
                 self.keep_clean(node, clean);
                 let timeouts = &self.mount().options.timeouts;
-                node.update_locked(&mut state, &written.attr, sent, Origin::OwnChange, true, timeouts);
+                let outcome = node.update_locked(&mut state, &written.attr, sent, Origin::OwnChange, true, timeouts);
+                self.heed(node, outcome);
             }
             Err(error) => {
                 let lost = state.file().dirty.failed(id);
@@ -230,7 +233,9 @@ impl Vfs {
             Ok((verifier, attr)) => {
                 let clean = state.file().dirty.committed(verifier);
                 self.keep_clean(node, clean);
-                node.update_locked(&mut state, &attr, sent, Origin::OwnChange, true, &mount.options.timeouts);
+                let timeouts = &mount.options.timeouts;
+                let outcome = node.update_locked(&mut state, &attr, sent, Origin::OwnChange, true, timeouts);
+                self.heed(node, outcome);
             }
             Err(error) => {
                 let lost = state.file().dirty.commit_failed();

@@ -159,17 +159,22 @@ impl Server {
             return Err(Nfs4Error::BadStateid);
         }
         if let Some(revoked) = self.states.revoked(cx.client, &stateid) {
-            match revoked {
+            let number = match revoked {
                 Named::Open(number) => {
                     self.states.close(number);
+                    number
                 }
                 Named::Lock(number) => {
                     self.states.free_lock(number);
+                    number
                 }
                 Named::Delegation(number) => {
                     self.states.return_delegation(number);
+                    number
                 }
-            }
+            };
+            // The server took it away; what the client sent before it knew may come in behind this.
+            self.states.excuse_use_of(number);
             return Ok(());
         }
         match self.states.named(cx.client, &stateid).map_err(Gone::status)? {

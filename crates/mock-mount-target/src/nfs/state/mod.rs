@@ -200,6 +200,13 @@ impl States {
         }
     }
 
+    /// A state ended by no wish of its client: to use it once more is no mistake.
+    pub fn excuse_use_of(&mut self, number: StateNumber) {
+        if let Some(by_client) = self.past.get_mut(&number) {
+            *by_client = false;
+        }
+    }
+
     /// A client was blamed already.
     pub fn excuse_client(&mut self, client: u64) {
         self.opens.values_mut().filter(|open| open.client == client).for_each(|open| open.excused = true);
