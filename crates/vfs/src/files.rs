@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use nfs4_client::{Access, Create, Cred, Errno, Lookup, OpenAccess, OpenHow};
+use nfs4_client::{Access, Create, Cred, Errno, Lookup, OpenAccess, OpenFile, OpenHow};
 
 use crate::attr::FileKind;
 use crate::error::{Error, Result};
@@ -70,6 +70,13 @@ impl Vfs {
     async fn open_node(&self, cred: &Cred, node: Arc<Node>, flags: OpenFlags) -> Result<Opened> {
         let access = access_of(flags);
         let joined = node.lock().file().join(cred, access);
+        if joined.is_none()
+            && flags.truncate
+            && flags.write
+            && let Some(open) = self.open_and_truncate(cred, &node, access).await?
+        {
+            return Ok(self.new_handle(node, open, flags));
+        }
         let (open, changed) = match joined {
             Some(open) => match self.revalidate_open(cred, &node).await {
                 Ok(changed) => (open, changed),
@@ -93,6 +100,45 @@ impl Vfs {
             self.mount().kernel.drop_now(Stale::Inode(node.ino())).await;
         }
         Ok(self.new_handle(node, open, flags))
+    }
+
+    /// OPEN and SETATTR in one round trip. By name: whatever the name stands for by now is what is to be truncated, and the
+    /// file that had it before must keep its bytes. `None`: it has no name that we know, or not for this caller.
+    async fn open_and_truncate(
+        &self,
+        cred: &Cred,
+        node: &Arc<Node>,
+        access: OpenAccess,
+    ) -> Result<Option<Arc<ServerOpen>>> {
+        let Some((dir, place)) = self.name_of(node) else { return Ok(None) };
+        let frozen = self.freeze(node, 0).await;
+        let how = OpenHow { access, create: None, truncate: true };
+        let sent = Instant::now();
+        match self.mount().client.open(cred, &dir.handle, &place.name, how).await {
+            Ok(opened) if *opened.file.handle() == node.handle => {
+                frozen.succeed(0, &opened.attr, sent);
+                let open = ServerOpen::new(opened.file);
+                node.lock().file().opens.push(Arc::clone(&open));
+                Ok(Some(open))
+            }
+            Ok(opened) => {
+                self.close_later(opened.file);
+                Err(self.name_is_another(node, &dir, &place))
+            }
+            Err(error) if error.errno() == Errno::Access => Ok(None),
+            Err(error) if error.errno() == Errno::NoEnt => Err(self.name_is_another(node, &dir, &place)),
+            Err(error) => self.heard(node, Err(error)),
+        }
+    }
+
+    /// CLOSE behind the caller's back.
+    fn close_later(&self, file: OpenFile) {
+        let vfs = self.clone();
+        self.mount().tasks.spawn(async move {
+            if let Err(error) = vfs.mount().client.close(&file).await {
+                tracing::debug!(%error, "CLOSE");
+            }
+        });
     }
 
     /// Asks whether the file has changed and its name still is its name, unless that is known well enough.
@@ -156,12 +202,7 @@ impl Vfs {
         match (opened, &named) {
             (Ok(opened), Some((dir, place))) if opened.named.as_ref().is_some_and(|named| *named != node.handle) => {
                 let error = self.name_is_another(node, dir, place);
-                let vfs = self.clone();
-                self.mount().tasks.spawn(async move {
-                    if let Err(error) = vfs.mount().client.close(&opened.file).await {
-                        tracing::debug!(%error, "CLOSE");
-                    }
-                });
+                self.close_later(opened.file);
                 Err(error)
             }
             (Err(error), Some((dir, place))) if error.errno() == Errno::NoEnt => {

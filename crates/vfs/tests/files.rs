@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use stage::{both, close, content, find, no_caching, on_stage, pattern, reading, with_options, writing};
-use vfs::{Errno, OpenFlags, SetAttr, TimeSet, Timestamp, VfsOptions};
+use vfs::{Errno, OpenFlags, RenameFlags, SetAttr, TimeSet, Timestamp, VfsOptions};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_open_for_reading_can_truncate() {
@@ -154,6 +154,36 @@ async fn an_open_sees_what_was_closed_elsewhere_before_it() {
     .await;
 }
 
+/// The truncation goes with the open: one round trip, and by name, so that it never hits a file that has lost the name.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_truncates_in_one_round_trip_and_spares_a_file_that_was_renamed_elsewhere() {
+    on_stage("truncating", async |stage| {
+        let truncating = OpenFlags { truncate: true, ..writing() };
+        let ino = stage.file("f", b"old content").await;
+        stage.round_trips();
+        let opened = stage.open(ino, truncating).await;
+        assert_eq!(stage.round_trips(), 1, "OPEN with SETATTR");
+        stage.write(ino, opened.fh, 0, b"kept").await;
+        stage.close(ino, opened.fh).await;
+        assert_eq!(stage.round_trips(), 2, "WRITE, CLOSE");
+        assert_eq!(stage.content(ino).await, b"kept");
+
+        let (vfs, dir) = stage.second_mount(VfsOptions::default()).await;
+        let rename = async |from: &[u8], to: &[u8]| {
+            vfs.rename(&stage.cred, dir, from, dir, to, RenameFlags::default()).await.unwrap();
+        };
+        rename(b"f", b"backup").await;
+        let new = vfs.create(&stage.cred, dir, b"f", 0o644, writing()).await.unwrap();
+        close(&vfs, &stage.cred, new.0.attr.ino, new.1.fh).await;
+        let refused = stage.vfs.open(&stage.cred, ino, truncating).await.unwrap_err();
+        assert_eq!(refused.errno(), Errno::Stale);
+        let backup = find(&vfs, &stage.cred, dir, "backup").await.unwrap().attr.ino;
+        assert_eq!(content(&vfs, &stage.cred, backup).await, b"kept");
+        assert_eq!(vfs.shutdown().await, []);
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_kernel_may_keep_its_pages_only_while_nobody_else_writes() {
     on_stage("keep", async |stage| {
@@ -252,7 +282,7 @@ async fn a_file_that_is_replaced_while_open_keeps_its_content() {
         let opened = stage.open(old, reading()).await;
         stage
             .vfs
-            .rename(&stage.cred, stage.dir, b"source", stage.dir, b"target", vfs::RenameFlags::default())
+            .rename(&stage.cred, stage.dir, b"source", stage.dir, b"target", RenameFlags::default())
             .await
             .unwrap();
         assert_eq!(stage.read(old, opened.fh, 0, 10).await, b"old");
