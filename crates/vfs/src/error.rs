@@ -35,6 +35,9 @@ pub enum Error {
     /// The name exists.
     #[error("the name exists")]
     Exists,
+    /// A directory that would be replaced holds something.
+    #[error("the directory is not empty")]
+    NotEmpty,
     /// The name does not exist.
     #[error("no such file")]
     NotFound,
@@ -97,6 +100,7 @@ impl Error {
             Self::NotFound => Errno::NoEnt,
             Self::NameTooLong => Errno::NameTooLong,
             Self::FileTooBig => Errno::FBig,
+            Self::NotEmpty => Errno::NotEmpty,
             Self::Denied => Errno::Access,
             Self::NotPermitted => Errno::Perm,
             Self::NoAttribute => Errno::NoData,

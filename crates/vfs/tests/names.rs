@@ -357,3 +357,21 @@ async fn an_open_does_not_find_the_file_that_another_mount_has_replaced() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_holds_something_is_not_replaced_by_another() {
+    on_stage("not-empty", async |stage| {
+        let mkdir =
+            async |dir: u64, name: &[u8]| stage.vfs.mkdir(&stage.cred, dir, name, 0o755).await.unwrap().attr.ino;
+        mkdir(stage.dir, b"b").await;
+        let target = mkdir(stage.dir, b"d").await;
+        mkdir(target, b"a").await;
+        let flags = RenameFlags::default();
+        let refused = stage.vfs.rename(&stage.cred, stage.dir, b"b", stage.dir, b"d", flags).await.unwrap_err();
+        assert_eq!(refused.errno(), Errno::NotEmpty);
+        stage.vfs.rmdir(&stage.cred, target, b"a").await.unwrap();
+        stage.vfs.rename(&stage.cred, stage.dir, b"b", stage.dir, b"d", flags).await.unwrap();
+        assert_eq!(stage.names(stage.dir).await, ["d"]);
+    })
+    .await;
+}

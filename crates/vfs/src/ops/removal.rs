@@ -250,7 +250,14 @@ impl Vfs {
                 if error.errno() == Errno::NoEnt {
                     from.lock().dir().names.unlearn(&name);
                 }
-                return Err(error.into());
+                // For a directory that is in use as the target servers say either (RFC 8881 §18.26.3); programs on a disk
+                // are told this.
+                let onto_directory = target.is_some_and(|target| target.kind == FileKind::Directory);
+                return Err(if onto_directory && error.errno() == Errno::Exist {
+                    Error::NotEmpty
+                } else {
+                    error.into()
+                });
             }
         };
         if target.as_ref().is_some_and(|target| target.id == node.id) {
