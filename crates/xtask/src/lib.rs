@@ -1,4 +1,5 @@
-//! What chores and tests share: servers that are not ours.
+//! What chores and tests share: servers that are not ours, and data.
 #![forbid(unsafe_code)]
 
 pub mod ganesha;
+pub mod noise;

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
+use xtask::noise::noise;
 
 /// Makes the tree in the new folder `root`, with hard links if asked for.
 pub fn make(root: &Path, folders: usize, hard_links: bool) -> anyhow::Result<()> {
@@ -35,19 +36,4 @@ pub fn make(root: &Path, folders: usize, hard_links: bool) -> anyhow::Result<()>
     fs::write(odd.join("-leading dash and 'quotes' \"\\"), b"odd")?;
     fs::write(odd.join("large"), noise(99, 3 << 20))?;
     Ok(())
-}
-
-/// Bytes that look like noise, the same for the same seed.
-pub fn noise(seed: u64, len: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut data = Vec::with_capacity(len + 8);
-    while data.len() < len {
-        // xorshift64
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        data.extend_from_slice(&state.to_le_bytes());
-    }
-    data.truncate(len);
-    data
 }
