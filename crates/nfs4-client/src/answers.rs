@@ -4,6 +4,7 @@ use bytes::Bytes;
 use nfs4::ops::open::share;
 
 use crate::attr::{Access, ChangeInfo, FileAttr, Handle, SetAttr};
+use crate::error::Result;
 use crate::state::OpenFile;
 
 /// What LOOKUP brings: the directory as it was before, and the entry if there is one.
@@ -12,7 +13,20 @@ pub struct Lookup {
     /// The directory's attributes: its `change` says for which state of it the answer holds.
     pub dir: FileAttr,
     /// The entry; `None` when the name does not exist.
-    pub entry: Option<(Handle, FileAttr)>,
+    pub entry: Option<Found>,
+}
+
+/// What a name stands for.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// Its handle.
+    pub handle: Handle,
+    /// Its attributes.
+    pub attr: FileAttr,
+    /// What the caller may do with it, where the server said so.
+    pub rights: Option<Access>,
+    /// The beginning of its listing, where that was asked for and it is a directory that the caller may read.
+    pub listing: Option<DirPage>,
 }
 
 /// One entry of a listing.
@@ -31,6 +45,8 @@ pub struct DirEntry {
 pub struct DirPage {
     /// The directory's attributes just before the page was made.
     pub dir: FileAttr,
+    /// What the caller may do with the directory, where the server said so.
+    pub rights: Option<Access>,
     /// The entries, without `.` and `..`.
     pub entries: Vec<DirEntry>,
     /// To be sent along with the next cookie.
@@ -146,7 +162,7 @@ pub enum Stability {
 }
 
 /// What WRITE did.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Written {
     /// Bytes written: may be fewer than asked, never 0 for a request that was not empty.
     pub count: u32,
@@ -156,6 +172,19 @@ pub struct Written {
     pub verifier: [u8; 8],
     /// The file's attributes afterwards.
     pub attr: FileAttr,
+    /// The attributes after those that were to be set along with it.
+    pub set: Option<Result<FileAttr>>,
+}
+
+/// What COMMIT did.
+#[derive(Debug)]
+pub struct Committed {
+    /// Other than that of a WRITE: what that one wrote may have been lost.
+    pub verifier: [u8; 8],
+    /// The file's attributes afterwards.
+    pub attr: FileAttr,
+    /// The attributes after those that were to be set along with it.
+    pub set: Option<Result<FileAttr>>,
 }
 
 /// What SEEK looks for.

@@ -13,7 +13,8 @@ use nfs4::ops::open::{Close4args, Createhow4, Creatverfattr, Open4args, OpenClai
 use nfs4::types::{Bitmap4, NfsFtype4, Specdata4, StableHow4, StateOwner4, Stateid4, Verifier4};
 
 use crate::answers::{
-    Create, Created, DirEntry, DirPage, Lookup, NewNode, OpenAccess, OpenHow, Opened, ReadData, Stability, Written,
+    Committed, Create, Created, DirEntry, DirPage, Found, Lookup, NewNode, OpenAccess, OpenHow, Opened, ReadData,
+    Stability, Written,
 };
 use crate::attr::{
     Access, CHANGE, ChangeInfo, Cred, ENTRY_ATTRS, FILE_ATTRS, FS_ATTRS, FileAttr, FsStat, Handle, Limits, SetAttr,
@@ -59,6 +60,54 @@ pub(crate) fn change_attr(replies: &mut Replies) -> Result<Option<u64>> {
 fn file(replies: &mut Replies) -> Result<(Handle, FileAttr)> {
     let handle = Handle::from_wire(&next!(replies, Getfh, "GETFH")?.object);
     Ok((handle, file_attr(replies)?))
+}
+
+/// SETATTR of anything but the size, behind another operation on the same file.
+fn set_after(attrs: &Fattr4) -> [Argop4; 2] {
+    let set = Setattr4args { stateid: Stateid4::ANONYMOUS, obj_attributes: attrs.clone() };
+    [Argop4::Setattr(set), getattr(FILE_ATTRS)]
+}
+
+/// What became of [`set_after`]: the attributes, which were at `before` until then.
+fn after_set(replies: &mut Replies, before: u64) -> Result<FileAttr> {
+    replies.setattr()?;
+    Ok(FileAttr { before: Some(before), ..file_attr(replies)? })
+}
+
+fn readdir(cookie: u64, verifier: [u8; 8], size: u32) -> Argop4 {
+    Argop4::Readdir(Readdir4args {
+        cookie,
+        cookieverf: Verifier4(verifier),
+        dircount: size,
+        maxcount: size,
+        attr_request: ENTRY_ATTRS,
+    })
+}
+
+/// The next result may be ACCESS's.
+fn granted(replies: &mut Replies) -> Option<Access> {
+    next!(replies, Access, "ACCESS").ok().map(|granted| Access(granted.access))
+}
+
+/// The next result must be READDIR's, of a directory that had these attributes just before.
+fn dir_page(replies: &mut Replies, dir: FileAttr, rights: Option<Access>) -> Result<DirPage> {
+    let page = next!(replies, Readdir, "READDIR")?;
+    let mut entries = Vec::with_capacity(page.reply.entries.len());
+    for entry in page.reply.entries {
+        let name = &entry.name.0;
+        // A name that cannot be one must not reach the kernel.
+        if name.is_empty() || name.contains(&b'/') || name.contains(&0) || &name[..] == b"." || &name[..] == b".." {
+            tracing::warn!("the server sent a directory entry that cannot be a name; it is left out");
+            continue;
+        }
+        let attrs = replies.fattr("READDIR", &entry.attrs)?;
+        let file = match (&attrs.filehandle, attrs.entry_error()) {
+            (Some(handle), None) => Some((Handle::from_wire(handle), FileAttr::from_wire("READDIR", &attrs)?)),
+            _ => None,
+        };
+        entries.push(DirEntry { cookie: entry.cookie, name: Bytes::copy_from_slice(name), file });
+    }
+    Ok(DirPage { dir, rights, entries, verifier: page.cookieverf.0, eof: page.reply.eof })
 }
 
 impl Client {
@@ -117,30 +166,41 @@ impl Client {
         file_attr(&mut replies)
     }
 
-    /// LOOKUP of one name, with the directory's own attributes. A name that does not exist is an answer, not an
-    /// error.
-    pub async fn lookup(&self, cred: &Cred, dir: &Handle, name: &[u8]) -> Result<Lookup> {
+    /// LOOKUP of one name, with the directory's own attributes and what the caller may do with the file. A name that
+    /// does not exist is an answer, not an error.
+    ///
+    /// With `listing`, so many bytes of the listing come along if it is a directory.
+    pub async fn lookup(&self, cred: &Cred, dir: &Handle, name: &[u8], listing: Option<u32>) -> Result<Lookup> {
         let dir = dir.clone();
         let name = Bytes::copy_from_slice(name);
+        let listing = listing.map(|size| size.min(self.limits().max_read));
         let mut replies = self
             .call(cred, move || {
-                Ok(vec![
+                let mut ops = vec![
                     putfh(&dir),
                     getattr(FILE_ATTRS),
                     Argop4::Lookup(Lookup4args { objname: name.clone().into() }),
                     Argop4::Getfh,
                     getattr(FILE_ATTRS),
-                ])
+                    Argop4::Access(Access4args { access: Access::ALL.0 }),
+                ];
+                // What is no directory answers NFS4ERR_NOTDIR, and nothing comes after it.
+                ops.extend(listing.map(|size| readdir(0, [0; 8], size)));
+                Ok(ops)
             })
             .await?
             .replies;
         next!(replies, Putfh, "PUTFH")?;
         let dir = file_attr(&mut replies)?;
         match next!(replies, Lookup, "LOOKUP") {
-            Err(error) if error.status() == Some(Nfs4Error::Noent) => Ok(Lookup { dir, entry: None }),
-            Err(error) => Err(error),
-            Ok(()) => Ok(Lookup { dir, entry: Some(file(&mut replies)?) }),
+            Err(error) if error.status() == Some(Nfs4Error::Noent) => return Ok(Lookup { dir, entry: None }),
+            Err(error) => return Err(error),
+            Ok(()) => {}
         }
+        let (handle, attr) = file(&mut replies)?;
+        let rights = granted(&mut replies);
+        let listing = listing.and_then(|_| dir_page(&mut replies, attr, rights).ok());
+        Ok(Lookup { dir, entry: Some(Found { handle, attr, rights, listing }) })
     }
 
     /// LOOKUPP: the parent directory.
@@ -178,46 +238,33 @@ impl Client {
         Ok(Bytes::copy_from_slice(&link))
     }
 
-    /// READDIR: one page, as large as the session allows. `cookie` 0 and a zero verifier start; then the last
-    /// entry's cookie and the page's verifier go on.
-    pub async fn readdir(&self, cred: &Cred, dir: &Handle, cookie: u64, verifier: [u8; 8]) -> Result<DirPage> {
+    /// READDIR: one page of at most `size` bytes, or as large as the session allows. `cookie` 0 and a zero verifier
+    /// start; then the last entry's cookie and the page's verifier go on.
+    pub async fn readdir(
+        &self,
+        cred: &Cred,
+        dir: &Handle,
+        cookie: u64,
+        verifier: [u8; 8],
+        size: u32,
+    ) -> Result<DirPage> {
         let dir = dir.clone();
-        let maxcount = self.limits().max_read;
+        let size = size.min(self.limits().max_read);
         let mut replies = self
             .call(cred, move || {
                 Ok(vec![
                     putfh(&dir),
                     getattr(FILE_ATTRS),
-                    Argop4::Readdir(Readdir4args {
-                        cookie,
-                        cookieverf: Verifier4(verifier),
-                        dircount: maxcount,
-                        maxcount,
-                        attr_request: ENTRY_ATTRS,
-                    }),
+                    readdir(cookie, verifier, size),
+                    Argop4::Access(Access4args { access: Access::ALL.0 }),
                 ])
             })
             .await?
             .replies;
         next!(replies, Putfh, "PUTFH")?;
         let dir = file_attr(&mut replies)?;
-        let page = next!(replies, Readdir, "READDIR")?;
-        let mut entries = Vec::with_capacity(page.reply.entries.len());
-        for entry in page.reply.entries {
-            let name = &entry.name.0;
-            // A name that cannot be one must not reach the kernel.
-            if name.is_empty() || name.contains(&b'/') || name.contains(&0) || &name[..] == b"." || &name[..] == b".." {
-                tracing::warn!("the server sent a directory entry that cannot be a name; it is left out");
-                continue;
-            }
-            let attrs = replies.fattr("READDIR", &entry.attrs)?;
-            let file = match (&attrs.filehandle, attrs.entry_error()) {
-                (Some(handle), None) => Some((Handle::from_wire(handle), FileAttr::from_wire("READDIR", &attrs)?)),
-                _ => None,
-            };
-            entries.push(DirEntry { cookie: entry.cookie, name: Bytes::copy_from_slice(name), file });
-        }
-        Ok(DirPage { dir, entries, verifier: page.cookieverf.0, eof: page.reply.eof })
+        let page = dir_page(&mut replies, dir, None)?;
+        Ok(DirPage { rights: granted(&mut replies), ..page })
     }
 
     /// OPEN by name in a directory.
@@ -350,7 +397,7 @@ impl Client {
                 return Err(error);
             }
         };
-        let rights = next!(replies, Access, "ACCESS").ok().map(|granted| Access(granted.access));
+        let rights = granted(&mut replies);
         let data = match count {
             0 => None,
             _ => next!(replies, Read, "READ").ok().filter(|read| read.data.len() <= count as usize),
@@ -417,8 +464,16 @@ impl Client {
         Ok(ReadData { data: read.data.0, eof: read.eof })
     }
 
-    /// WRITE of at most `limits().max_write` bytes, in pieces that are not joined.
-    pub async fn write(&self, file: &OpenFile, offset: u64, data: Vec<Bytes>, stability: Stability) -> Result<Written> {
+    /// WRITE of at most `limits().max_write` bytes, in pieces that are not joined. With `set`, attributes are set after it
+    /// in the same COMPOUND.
+    pub async fn write(
+        &self,
+        file: &OpenFile,
+        offset: u64,
+        data: Vec<Bytes>,
+        stability: Stability,
+        set: Option<SetAttr>,
+    ) -> Result<Written> {
         let asked: usize = data.iter().map(Bytes::len).sum();
         if asked > self.limits().max_write as usize {
             return Err(Error::TooLarge { size: asked, limit: self.limits().max_write as usize });
@@ -429,14 +484,17 @@ impl Client {
             Stability::DataSync => StableHow4::DataSync4,
             Stability::FileSync => StableHow4::FileSync4,
         };
+        let attrs = set.map(|set| encode(&set.to_wire())).transpose()?;
         let mut replies = self
             .change(file.cred(), move || {
-                Ok(vec![
+                let mut ops = vec![
                     putfh(state.handle()),
                     getattr(CHANGE),
                     Argop4::Write(Write4args { stateid: state.stateid()?, offset, stable, data: data.clone() }),
                     getattr(FILE_ATTRS),
-                ])
+                ];
+                ops.extend(attrs.as_ref().into_iter().flat_map(set_after));
+                Ok(ops)
             })
             .await?
             .replies;
@@ -458,23 +516,36 @@ impl Client {
             });
         }
         let attr = FileAttr { before, ..file_attr(&mut replies)? };
-        Ok(Written { count: written.count, committed, verifier: written.writeverf.0, attr })
+        let set = set.map(|_| after_set(&mut replies, attr.change));
+        Ok(Written { count: written.count, committed, verifier: written.writeverf.0, attr, set })
     }
 
-    /// COMMIT of a range (`count` 0: to the end). Returns the write verifier and the attributes.
-    pub async fn commit(&self, cred: &Cred, handle: &Handle, offset: u64, count: u32) -> Result<([u8; 8], FileAttr)> {
+    /// COMMIT of a range (`count` 0: to the end). With `set`, attributes are set after it in the same COMPOUND.
+    pub async fn commit(
+        &self,
+        cred: &Cred,
+        handle: &Handle,
+        offset: u64,
+        count: u32,
+        set: Option<SetAttr>,
+    ) -> Result<Committed> {
         let handle = handle.clone();
-        let mut replies = self
-            .call(cred, move || {
-                let commit = Argop4::Commit(Commit4args { offset, count });
-                Ok(vec![putfh(&handle), getattr(CHANGE), commit, getattr(FILE_ATTRS)])
-            })
-            .await?
-            .replies;
+        let attrs = set.map(|set| encode(&set.to_wire())).transpose()?;
+        let changes = set.is_some();
+        let build = move || {
+            let commit = Argop4::Commit(Commit4args { offset, count });
+            let mut ops = vec![putfh(&handle), getattr(CHANGE), commit, getattr(FILE_ATTRS)];
+            ops.extend(attrs.as_ref().into_iter().flat_map(set_after));
+            Ok(ops)
+        };
+        let done = if changes { self.change(cred, build).await } else { self.call(cred, build).await };
+        let mut replies = done?.replies;
         next!(replies, Putfh, "PUTFH")?;
         let before = change_attr(&mut replies)?;
         let verifier = next!(replies, Commit, "COMMIT")?.writeverf.0;
-        Ok((verifier, FileAttr { before, ..file_attr(&mut replies)? }))
+        let attr = FileAttr { before, ..file_attr(&mut replies)? };
+        let set = set.map(|_| after_set(&mut replies, attr.change));
+        Ok(Committed { verifier, attr, set })
     }
 
     /// SETATTR. Setting the size needs a file open for writing, or write permission.
@@ -543,8 +614,8 @@ impl Client {
             }
             // The first attempt's answer was lost together with its session: what exists now is what it made.
             Err(error) if done.repeated && error.status() == Some(Nfs4Error::Exist) => {
-                let found = self.lookup(cred, dir, name).await?;
-                let (handle, attr) = found.entry.ok_or(error)?;
+                let found = self.lookup(cred, dir, name, None).await?;
+                let Found { handle, attr, .. } = found.entry.ok_or(error)?;
                 let change = ChangeInfo { atomic: false, before: 0, after: found.dir.change };
                 Ok(Created { handle, attr, dir_change: change })
             }

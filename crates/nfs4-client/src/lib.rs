@@ -30,8 +30,8 @@ mod verdict;
 mod xattrs;
 
 pub use answers::{
-    Copied, Create, Created, DirEntry, DirPage, Lookup, NewNode, OpenAccess, OpenHow, Opened, ReadData, SeekWhat,
-    Stability, Written, XattrSet,
+    Committed, Copied, Create, Created, DirEntry, DirPage, Found, Lookup, NewNode, OpenAccess, OpenHow, Opened,
+    ReadData, SeekWhat, Stability, Written, XattrSet,
 };
 pub use attr::{Access, ChangeInfo, Cred, FileAttr, FileKind, FsStat, Handle, Limits, SetAttr, TimeSet, Timestamp};
 pub use client::Client;

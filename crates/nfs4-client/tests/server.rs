@@ -11,8 +11,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use mount_target::{ChannelOptions, Connector};
 use nfs4_client::{
-    Access, Client, ClientOptions, Create, Cred, Errno, Handle, LockKind, LockRange, NewNode, OpenAccess, OpenFile,
-    OpenHow, SeekWhat, SetAttr, Stability, XattrSet,
+    Access, Client, ClientOptions, Committed, Create, Cred, Errno, Handle, LockKind, LockRange, NewNode, OpenAccess,
+    OpenFile, OpenHow, SeekWhat, SetAttr, Stability, XattrSet,
 };
 use relay::Relay;
 
@@ -70,7 +70,7 @@ async fn empty(client: &Client, dir: &Handle) {
 async fn list(client: &Client, dir: &Handle) -> Vec<(Bytes, u64)> {
     let (mut cookie, mut verifier, mut found) = (0, [0; 8], Vec::new());
     loop {
-        let page = client.readdir(&cred(), dir, cookie, verifier).await.unwrap();
+        let page = client.readdir(&cred(), dir, cookie, verifier, u32::MAX).await.unwrap();
         (cookie, verifier) = (page.entries.last().map_or(cookie, |entry| entry.cookie), page.verifier);
         found.extend(page.entries.into_iter().map(|entry| (entry.name, entry.file.unwrap().1.size)));
         if page.eof {
@@ -113,7 +113,7 @@ async fn write_pattern(client: &Client, file: &OpenFile, pieces: u64, piece: usi
         let (client, file, bytes) = (client.clone(), file.clone(), Bytes::copy_from_slice(bytes));
         tokio::spawn(async move {
             let offset = index as u64 * bytes.len() as u64;
-            let written = client.write(&file, offset, vec![bytes.clone()], Stability::Unstable).await.unwrap();
+            let written = client.write(&file, offset, vec![bytes.clone()], Stability::Unstable, None).await.unwrap();
             assert_eq!(written.count as usize, bytes.len());
             written.verifier
         })
@@ -122,7 +122,7 @@ async fn write_pattern(client: &Client, file: &OpenFile, pieces: u64, piece: usi
     for write in writes.collect::<Vec<_>>() {
         verifiers.push(write.await.unwrap());
     }
-    let (verifier, attr) = client.commit(&cred(), file.handle(), 0, 0).await.unwrap();
+    let Committed { verifier, attr, .. } = client.commit(&cred(), file.handle(), 0, 0, None).await.unwrap();
     assert!(verifiers.iter().all(|other| *other == verifier), "the server lost what was not committed");
     assert_eq!(attr.size, pattern.len() as u64);
     pattern
@@ -153,13 +153,13 @@ async fn names_come_and_go() {
         let again = client.open(&cred, &made.handle, b"x", new_file()).await.unwrap_err();
         assert_eq!(again.errno(), Errno::Exist);
         client.rename(&cred, &made.handle, b"x", &dir, b"y").await.unwrap();
-        assert!(client.lookup(&cred, &made.handle, b"x").await.unwrap().entry.is_none());
-        let found = client.lookup(&cred, &dir, b"y").await.unwrap().entry.unwrap();
-        assert_eq!(found.0, *opened.file.handle());
-        let (granted, _) = client.access(&cred, &found.0, Access::READ.and(Access::MODIFY)).await.unwrap();
+        assert!(client.lookup(&cred, &made.handle, b"x", None).await.unwrap().entry.is_none());
+        let found = client.lookup(&cred, &dir, b"y", None).await.unwrap().entry.unwrap();
+        assert_eq!(found.handle, *opened.file.handle());
+        let (granted, _) = client.access(&cred, &found.handle, Access::READ.and(Access::MODIFY)).await.unwrap();
         assert_eq!(granted, Access::READ.and(Access::MODIFY));
         let sized = SetAttr { size: Some(77), ..SetAttr::default() };
-        assert_eq!(client.setattr(&cred, &found.0, None, sized).await.unwrap().size, 77);
+        assert_eq!(client.setattr(&cred, &found.handle, None, sized).await.unwrap().size, 77);
         assert!(client.statfs(&cred, &dir).await.unwrap().total_bytes > 0);
     })
     .await;
@@ -222,7 +222,7 @@ async fn an_open_by_handle_reads_what_another_client_wrote() {
     in_a_directory("other", async |server, client, dir| {
         let other = server.client().await;
         let written = other.open(&cred(), &dir, b"file", new_file()).await.unwrap();
-        other.write(&written.file, 3, vec![Bytes::from_static(b"abc")], Stability::FileSync).await.unwrap();
+        other.write(&written.file, 3, vec![Bytes::from_static(b"abc")], Stability::FileSync, None).await.unwrap();
         other.close(&written.file).await.unwrap();
         let before = client.counters().compounds;
         let opened =
@@ -246,7 +246,7 @@ async fn holes_are_made_and_found() {
     in_a_directory("holes", async |_, client, dir| {
         let file = client.open(&cred(), &dir, b"file", new_file()).await.unwrap().file;
         let data = vec![Bytes::from(vec![7; 300_000])];
-        client.write(&file, 0, data, Stability::FileSync).await.unwrap();
+        client.write(&file, 0, data, Stability::FileSync, None).await.unwrap();
         match client.deallocate(&file, 65_536, 65_536).await {
             Ok(attr) => assert_eq!(attr.size, 300_000),
             Err(error) => {
@@ -273,7 +273,7 @@ async fn a_copy_within_the_server_is_whole_or_refused() {
         let pattern = write_pattern(client, &source, 2, 50_000).await;
         match client.copy(&source, 0, &target, 0, pattern.len() as u64).await {
             Ok(copied) => {
-                client.commit(&cred(), target.handle(), 0, 0).await.unwrap();
+                client.commit(&cred(), target.handle(), 0, 0, None).await.unwrap();
                 assert!(read_all(client, &target).await == pattern[..usize::try_from(copied.count).unwrap()]);
             }
             Err(error) => assert_eq!(error.errno(), Errno::NotSup),
@@ -381,7 +381,7 @@ async fn open_files_survive_a_restart_of_the_server() {
             }
             for file in &files {
                 let data = vec![Bytes::from(vec![round; 100])];
-                client.write(file, u64::from(round) * 100, data, Stability::FileSync).await.unwrap();
+                client.write(file, u64::from(round) * 100, data, Stability::FileSync, None).await.unwrap();
             }
             assert_eq!(client.counters().sessions, 2 + u64::from(round));
         }

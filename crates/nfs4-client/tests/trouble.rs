@@ -86,19 +86,19 @@ async fn work(client: &Client) -> Result<(), Error> {
     // Until what was committed is what was written: a server that restarted says so by its verifier.
     loop {
         let data = vec![Bytes::from_static(b"one "), Bytes::from_static(b"two")];
-        let written = client.write(&file, 0, data, Stability::Unstable).await?;
-        let (verifier, _) = client.commit(&cred, file.handle(), 0, 0).await?;
+        let written = client.write(&file, 0, data, Stability::Unstable, None).await?;
+        let verifier = client.commit(&cred, file.handle(), 0, 0, None).await?.verifier;
         if verifier == written.verifier {
             break;
         }
     }
-    client.write(&file, 3, vec![Bytes::from_static(b"-")], Stability::FileSync).await?;
+    client.write(&file, 3, vec![Bytes::from_static(b"-")], Stability::FileSync, None).await?;
     let read = client.read(&file, 0, 100).await?;
     assert_eq!((&read.data[..], read.eof), (&b"one-two"[..], true));
     client.unlock(&file, 1, LockRange { first: 0, last: 99 }).await?;
     client.unlock(&file, 1, LockRange::ALL).await?;
     client.rename(&cred, &dir, b"file", &dir, b"other").await?;
-    let page = client.readdir(&cred, &dir, 0, [0; 8]).await?;
+    let page = client.readdir(&cred, &dir, 0, [0; 8], u32::MAX).await?;
     assert_eq!(page.entries.iter().map(|entry| &entry.name[..]).collect::<Vec<_>>(), [b"other"]);
     client.close(&file).await?;
     let again = client.open(&cred, &dir, b"other", create()).await.map(drop).map_err(|error| error.errno());
@@ -108,7 +108,7 @@ async fn work(client: &Client) -> Result<(), Error> {
     client.close(&opened.file).await?;
     client.remove(&cred, &dir, b"other").await?;
     client.remove(&cred, &root, b"dir").await?;
-    assert_eq!(client.readdir(&cred, &root, 0, [0; 8]).await?.entries.len(), 0);
+    assert_eq!(client.readdir(&cred, &root, 0, [0; 8], u32::MAX).await?.entries.len(), 0);
     Ok(())
 }
 

@@ -108,8 +108,8 @@ impl Vfs {
         if copied.committed > Stability::Unstable {
             return Ok(true);
         }
-        let (verifier, _) = self.mount().client.commit(&to.open.cred, &to.node.handle, 0, 0).await?;
-        Ok(verifier == copied.verifier)
+        let committed = self.mount().client.commit(&to.open.cred, &to.node.handle, 0, 0, None).await?;
+        Ok(committed.verifier == copied.verifier)
     }
 
     async fn copy_here(

@@ -4,13 +4,17 @@
 //! list that does not change, whatever happens to the directory. READDIR asks for attributes and handles of all
 //! children, so a listing fills the caches; when the directory stayed the same from the first page to the last, the
 //! listing is also the whole truth about its names.
+//!
+//! The first page often comes before anybody asks: along with the lookup of the directory, or ahead of a program that
+//! walks a tree ([`Walk`](crate::walk::Walk)). What it does not hold is read only when somebody wants it.
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use nfs4_client::{Cred, DirEntry, Nfs4Error};
+use nfs4_client::{Cred, DirEntry, DirPage, Nfs4Error};
 use tokio::sync::Notify;
 
 use crate::attr::FileKind;
@@ -32,12 +36,26 @@ const RESTARTS: u32 = 3;
 /// How many children are looked at to see whether a cached listing's attributes are still good.
 const SAMPLE: usize = 32;
 
+/// Bytes of a listing that come before anybody asks for it.
+pub(crate) const FIRST_PAGE: u32 = 256 << 10;
+
+/// LOOKUPs in a row, within [`MISSES_WITHIN`], after which the directory is listed.
+const MISSES: u32 = 2;
+
+/// See [`MISSES`].
+const MISSES_WITHIN: Duration = Duration::from_secs(1);
+
+/// Larger directories are not listed anew ahead of a walk only because their children's attributes are old.
+const REFRESH_AHEAD: usize = 5_000;
+
 /// A listing that is being read, or has been.
 #[derive(Debug)]
 pub(crate) struct Listing {
     cred: Cred,
     /// Our own changes of the directory before it was begun.
     edits: u64,
+    /// Somebody wants all of it. Changes under the directory's lock.
+    wanted: AtomicBool,
     state: Locked<ListingState>,
     progress: Notify,
 }
@@ -46,6 +64,17 @@ pub(crate) struct Listing {
 struct ListingState {
     items: Vec<Item>,
     end: Option<Result<()>>,
+}
+
+/// The first page of a listing that has more.
+#[derive(Debug)]
+pub(crate) struct Head {
+    cred: Cred,
+    edits: u64,
+    change: u64,
+    items: Vec<Item>,
+    cookie: u64,
+    verifier: [u8; 8],
 }
 
 /// One name.
@@ -64,8 +93,9 @@ impl Item {
 }
 
 impl Listing {
-    fn new(cred: &Cred, edits: u64) -> Self {
-        Self { cred: cred.clone(), edits, state: Locked::default(), progress: Notify::new() }
+    fn new(cred: &Cred, edits: u64, wanted: bool) -> Self {
+        let wanted = AtomicBool::new(wanted);
+        Self { cred: cred.clone(), edits, wanted, state: Locked::default(), progress: Notify::new() }
     }
 
     fn push(&self, items: Vec<Item>) {
@@ -76,6 +106,32 @@ impl Listing {
     fn finish(&self, end: Result<()>) {
         self.state.lock().end = Some(end);
         self.progress.notify_waiters();
+    }
+
+    /// It is no longer the one to join.
+    fn leave(self: &Arc<Self>, dir: &Node) {
+        let listing = &mut dir.lock();
+        let listing = &mut listing.dir().listing;
+        if listing.as_ref().is_some_and(|other| Arc::ptr_eq(other, self)) {
+            *listing = None;
+        }
+    }
+
+    /// Nobody wants more than the first page: it is kept with the place where it ends.
+    fn rests(self: &Arc<Self>, dir: &Node, change: u64, cookie: u64, verifier: [u8; 8]) -> bool {
+        let mut state = dir.lock();
+        if self.wanted.load(Ordering::Acquire) {
+            return false;
+        }
+        let dir_state = state.dir();
+        // Who comes from now on begins with what is kept.
+        if dir_state.listing.as_ref().is_some_and(|other| Arc::ptr_eq(other, self)) {
+            dir_state.listing = None;
+        }
+        let items = std::mem::take(&mut self.state.lock().items);
+        let (cred, edits) = (self.cred.clone(), self.edits);
+        dir_state.head = Some(Box::new(Head { cred, edits, change, items, cookie, verifier }));
+        true
     }
 
     fn is_finished(&self) -> bool {
@@ -132,8 +188,9 @@ impl Vfs {
     /// # Errors
     /// When it is none.
     #[allow(clippy::unused_async)] // one day it may have to ask; the adapter treats all calls alike
-    pub async fn opendir(&self, _cred: &Cred, ino: u64) -> Result<Fh> {
+    pub async fn opendir(&self, cred: &Cred, ino: u64) -> Result<Fh> {
         let node = self.directory(ino)?;
+        self.walk_to(cred, &node);
         let fh = self.mount().next_fh();
         self.mount().dirs.insert(fh.0, Arc::new(DirHandle { node, listing: Locked::default() }));
         Ok(fh)
@@ -170,7 +227,7 @@ impl Vfs {
             _ => {
                 let listing = match self.listing_from_names(cred, dir, plus) {
                     Some(listing) => listing,
-                    None => self.list(cred, dir),
+                    None => self.list(cred, dir, true),
                 };
                 *handle.listing.lock() = Some(Arc::clone(&listing));
                 listing
@@ -252,15 +309,16 @@ impl Vfs {
             Dentry::Present { id, kind } => Item { name, kind, ino: id.ino, id: Some(id) },
             _ => Item { name, kind: FileKind::Regular, ino: table.peek(None, None), id: None },
         };
-        let listing = Listing::new(cred, edits);
+        let listing = Listing::new(cred, edits, true);
         listing.push(names.into_iter().map(item).collect());
         listing.finish(Ok(()));
         Some(Arc::new(listing))
     }
 
-    /// Reads the directory, or joins somebody who is just doing so.
-    pub(crate) fn list(&self, cred: &Cred, dir: &Arc<Node>) -> Arc<Listing> {
+    /// Reads the directory, or joins somebody who is just doing so. Without `wanted`, only the first page.
+    pub(crate) fn list(&self, cred: &Cred, dir: &Arc<Node>, wanted: bool) -> Arc<Listing> {
         let mut state = dir.lock();
+        let change = state.attrs.fresh_change(Instant::now());
         let dir_state = state.dir();
         let edits = dir_state.names.edits();
         if let Some(listing) = &dir_state.listing
@@ -268,34 +326,37 @@ impl Vfs {
             && listing.cred == *cred
             && !listing.is_finished()
         {
+            listing.wanted.fetch_or(wanted, Ordering::AcqRel);
             return Arc::clone(listing);
         }
-        let listing = Arc::new(Listing::new(cred, edits));
+        let head = dir_state.head.take().filter(|head| head.holds(cred, edits, change));
+        let listing = Arc::new(Listing::new(cred, edits, wanted));
         dir_state.listing = Some(Arc::clone(&listing));
         drop(state);
         let (vfs, dir, reading) = (self.clone(), Arc::clone(dir), Arc::clone(&listing));
         self.mount().tasks.spawn(async move {
-            let end = vfs.read_listing(&dir, &reading).await;
-            let dir_state = &mut *dir.lock();
-            let listing = &mut dir_state.dir().listing;
-            if listing.as_ref().is_some_and(|other| Arc::ptr_eq(other, &reading)) {
-                *listing = None;
-            }
+            let end = vfs.read_listing(&dir, &reading, head).await;
+            reading.leave(&dir);
             reading.finish(end);
+            vfs.walk_below(&reading.cred, &dir);
         });
         listing
     }
 
-    async fn read_listing(&self, dir: &Arc<Node>, listing: &Listing) -> Result<()> {
+    async fn read_listing(&self, dir: &Arc<Node>, listing: &Arc<Listing>, head: Option<Box<Head>>) -> Result<()> {
         let mount = self.mount();
-        let timeouts = &mount.options.timeouts;
         let (mut cookie, mut verifier, mut restarts) = (0, [0; 8], 0);
         let mut change = None;
         let mut one_state = true;
         let mut served: HashSet<Bytes> = HashSet::new();
+        if let Some(head) = head {
+            (cookie, verifier, change) = (head.cookie, head.verifier, Some(head.change));
+            listing.push(head.items);
+        }
         loop {
             let sent = Instant::now();
-            let page = match mount.client.readdir(&listing.cred, &dir.handle, cookie, verifier).await {
+            let size = if listing.wanted.load(Ordering::Acquire) { u32::MAX } else { FIRST_PAGE };
+            let page = match mount.client.readdir(&listing.cred, &dir.handle, cookie, verifier, size).await {
                 Ok(page) => page,
                 Err(error) if lost_track(&error) && cookie > 0 && restarts < RESTARTS => {
                     // Begin again; what has been served already is not served twice.
@@ -306,7 +367,7 @@ impl Vfs {
                 }
                 Err(error) => return Err(error.into()),
             };
-            dir.update(&page.dir, sent, Origin::Asked, timeouts);
+            self.take_page_attr(&listing.cred, dir, &page, sent);
             one_state &= change.is_none_or(|change| change == page.dir.change);
             change = Some(page.dir.change);
             let last = page.entries.last().map(|entry| entry.cookie);
@@ -317,6 +378,9 @@ impl Vfs {
                 _ if page.eof => break,
                 Some(last) if last != cookie => (cookie, verifier) = (last, page.verifier),
                 _ => return Err(Error::Invalid("the server sent a page of a listing that leads nowhere")),
+            }
+            if one_state && listing.rests(dir, page.dir.change, cookie, verifier) {
+                return Ok(());
             }
         }
         if let Some(change) = change
@@ -331,6 +395,124 @@ impl Vfs {
             }
         }
         Ok(())
+    }
+
+    fn take_page_attr(&self, cred: &Cred, dir: &Arc<Node>, page: &DirPage, sent: Instant) {
+        dir.update(&page.dir, sent, Origin::Asked, &self.mount().options.timeouts);
+        if let Some(rights) = page.rights {
+            dir.lock().learn_rights(cred, rights, sent);
+        }
+    }
+
+    /// The first page of a directory's listing came along with its lookup, which was sent after `edits` changes of ours.
+    pub(crate) fn take_first_page(&self, cred: &Cred, dir: &Arc<Node>, page: DirPage, edits: u64, sent: Instant) {
+        if dir.kind != FileKind::Directory {
+            return;
+        }
+        let (change, verifier, eof) = (page.dir.change, page.verifier, page.eof);
+        let cookie = page.entries.last().map(|entry| entry.cookie);
+        let items = self.take_entries(dir, page.entries, sent);
+        let mut state = dir.lock();
+        let dir_state = state.dir();
+        if dir_state.names.edits() != edits {
+            return;
+        }
+        if eof {
+            dir_state.names.install(change, items.into_iter().map(|item| (item.name.clone(), item.dentry())));
+        } else if let Some(cookie) = cookie {
+            dir_state.head = Some(Box::new(Head { cred: cred.clone(), edits, change, items, cookie, verifier }));
+        }
+    }
+
+    /// Whether the listing of what may be a directory is worth a page: not all of its names are known.
+    pub(crate) fn wants_listing(&self, node: &Node) -> bool {
+        node.kind == FileKind::Directory && !node.lock().dir().names.is_complete()
+    }
+
+    /// A name is asked for that a listing would have told. When that happens again and again, the directory is listed.
+    pub(crate) fn list_after_misses(&self, cred: &Cred, dir: &Arc<Node>) {
+        {
+            let now = Instant::now();
+            let mut state = dir.lock();
+            let change = Some(state.attrs.last().change);
+            let dir_state = state.dir();
+            if dir_state.missed_since.is_none_or(|since| now.saturating_duration_since(since) > MISSES_WITHIN) {
+                (dir_state.missed_since, dir_state.misses) = (Some(now), 0);
+            }
+            dir_state.misses += 1;
+            let edits = dir_state.names.edits();
+            // A directory whose first page is known to be not all is too large to be listed unasked.
+            let is_large = dir_state.head.as_ref().is_some_and(|head| head.holds(cred, edits, change));
+            if dir_state.misses != MISSES || is_large || dir_state.names.is_complete() {
+                return;
+            }
+        }
+        self.list(cred, dir, false);
+    }
+
+    /// A program opens a directory: if it is walking a tree, what it will open next is listed ahead.
+    fn walk_to(&self, cred: &Cred, dir: &Arc<Node>) {
+        let (now, parent) = (Instant::now(), dir.lock().place.as_ref().map(|place| place.parent));
+        let walk = &self.mount().walk;
+        if !walk.lock().opened(dir.ino(), parent, now) {
+            return;
+        }
+        if let Some(parent) = parent.and_then(|parent| self.directory(parent).ok())
+            && walk.lock().expands(parent.ino(), now)
+        {
+            let mut dirs = subdirectories(&parent);
+            // In the order in which they will be opened: those behind this one first.
+            let here = dirs.iter().position(|ino| *ino == dir.ino()).map_or(0, |at| at + 1);
+            dirs.rotate_left(here);
+            walk.lock().expect(dirs.into_iter(), now);
+        }
+        self.walk_below(cred, dir);
+    }
+
+    /// The names of a directory are known; if somebody walks through it, its subdirectories come next.
+    fn walk_below(&self, cred: &Cred, dir: &Arc<Node>) {
+        let now = Instant::now();
+        let walk = &self.mount().walk;
+        if !walk.lock().goes_below(dir.ino(), now) {
+            return;
+        }
+        let dirs = subdirectories(dir);
+        if !dirs.is_empty() {
+            let mut walk = walk.lock();
+            if walk.expands(dir.ino(), now) {
+                walk.expect(dirs.into_iter(), now);
+            }
+        }
+        self.walk_on(cred);
+    }
+
+    /// Lists what is expected to be opened, as far as it may go ahead.
+    pub(crate) fn walk_on(&self, cred: &Cred) {
+        loop {
+            let next = self.mount().walk.lock().next(Instant::now());
+            let Some(ino) = next else { return };
+            let (vfs, cred) = (self.clone(), cred.clone());
+            self.mount().tasks.spawn(async move {
+                if !vfs.list_ahead(&cred, ino).await {
+                    vfs.mount().walk.lock().not_listed(ino);
+                }
+            });
+        }
+    }
+
+    async fn list_ahead(&self, cred: &Cred, ino: u64) -> bool {
+        let Ok(dir) = self.directory(ino) else { return false };
+        if self.listing_from_names(cred, &dir, true).is_some() {
+            self.walk_below(cred, &dir);
+            return true;
+        }
+        let Ok(_permit) = self.mount().bulk.acquire().await else { return false };
+        let small = {
+            let mut state = dir.lock();
+            let change = Some(state.attrs.last().change);
+            state.dir().names.len_if_complete(change, Instant::now(), REFRESH_AHEAD).is_some()
+        };
+        self.list(cred, &dir, small).finished().await.is_ok()
     }
 
     fn take_entries(&self, dir: &Arc<Node>, entries: Vec<DirEntry>, sent: Instant) -> Vec<Item> {
@@ -351,6 +533,17 @@ impl Vfs {
         }
         items
     }
+}
+
+impl Head {
+    fn holds(&self, cred: &Cred, edits: u64, change: Option<u64>) -> bool {
+        self.cred == *cred && self.edits == edits && change == Some(self.change)
+    }
+}
+
+/// The inode numbers of a directory's subdirectories, as far as all its names are known.
+pub(crate) fn subdirectories(dir: &Node) -> Vec<u64> {
+    dir.lock().dir().names.subdirectories()
 }
 
 /// Errors that mean: the place in the listing is gone, the directory is not.

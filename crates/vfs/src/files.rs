@@ -69,6 +69,7 @@ impl Vfs {
 
     async fn open_node(&self, cred: &Cred, node: Arc<Node>, flags: OpenFlags) -> Result<Opened> {
         let access = access_of(flags);
+        self.settle_rights(&node).await;
         let joined = node.lock().file().join(cred, access);
         if joined.is_none()
             && flags.truncate
@@ -149,9 +150,9 @@ impl Vfs {
         }
         let Some((dir, place)) = self.name_of(node) else { return self.revalidate(cred, node).await };
         let sent = Instant::now();
-        match self.mount().client.lookup(cred, &dir.handle, &place.name).await {
-            Ok(Lookup { entry: Some((handle, attr)), .. }) if handle == node.handle => {
-                Ok(self.take_attr(node, &attr, sent))
+        match self.mount().client.lookup(cred, &dir.handle, &place.name, None).await {
+            Ok(Lookup { entry: Some(found), .. }) if found.handle == node.handle => {
+                Ok(self.take_attr(node, &found.attr, sent))
             }
             Ok(_) => Err(self.name_is_another(node, &dir, &place)),
             Err(_) => self.revalidate(cred, node).await,
@@ -489,6 +490,7 @@ impl Vfs {
         if mask & 2 != 0 {
             self.writable()?;
         }
+        self.settle_rights(&node).await;
         let directory = node.kind == FileKind::Directory;
         let mut wanted = Access::default();
         if mask & 4 != 0 {

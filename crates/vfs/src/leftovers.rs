@@ -90,8 +90,8 @@ impl Vfs {
             return Ok(false);
         };
         let (client, cred) = (&self.mount().client, Cred::new(leftover.uid, leftover.gid));
-        let found = client.lookup(&cred, &dir, &leftover.name).await?;
-        if found.entry.is_none_or(|(handle, _)| handle != file) {
+        let found = client.lookup(&cred, &dir, &leftover.name, None).await?;
+        if found.entry.is_none_or(|found| found.handle != file) {
             return Ok(false);
         }
         client.remove(&cred, &dir, &leftover.name).await?;

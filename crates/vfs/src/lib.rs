@@ -22,6 +22,7 @@ mod sparse;
 mod sync;
 mod types;
 mod vfs;
+mod walk;
 mod write;
 mod xattrs;
 

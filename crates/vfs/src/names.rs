@@ -82,6 +82,20 @@ impl Names {
         (self.holds(change, now) && self.complete && self.map.len() <= limit).then_some(self.map.len())
     }
 
+    /// All names are known, for the value of the change attribute that was seen last.
+    pub(crate) const fn is_complete(&self) -> bool {
+        self.complete && self.change.is_some()
+    }
+
+    /// The inode numbers of the subdirectories among all names; none when not all are known.
+    pub(crate) fn subdirectories(&self) -> Vec<u64> {
+        let directory = |dentry: &Dentry| match dentry {
+            Dentry::Present { id, kind: FileKind::Directory } => Some(id.ino),
+            _ => None,
+        };
+        if self.is_complete() { self.map.values().filter_map(directory).collect() } else { Vec::new() }
+    }
+
     /// The file that a name stood for when it was last heard of, whether or not that still holds.
     pub(crate) fn last_known(&self, name: &[u8]) -> Option<NodeId> {
         match self.map.get(name) {

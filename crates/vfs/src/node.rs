@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use crate::attr::{Attr, FileKind, Timestamp};
 use crate::attrs::{AttrCache, Origin, Outcome, Timeouts};
-use crate::dir::Listing;
+use crate::dir::{Head, Listing};
 use crate::inode::NodeId;
 use crate::ledger::Ledger;
 use crate::locks::Lockers;
@@ -21,6 +21,7 @@ use crate::read::fetch::Fetch;
 use crate::sync::Locked;
 use crate::write::dirty::Dirty;
 use crate::write::gauge::Gauge;
+use crate::write::sets::Sets;
 
 /// Answers to ACCESS kept for each file, for as many identities.
 const RIGHTS: usize = 8;
@@ -89,6 +90,8 @@ pub(crate) enum Body {
 #[derive(Debug, Default)]
 pub(crate) struct FileState {
     pub(crate) dirty: Dirty,
+    /// Attributes that were set and go to the server with the data.
+    pub(crate) sets: Sets,
     /// What of `dirty` the mount's gauge has counted.
     pub(crate) accounted: u64,
     /// READs under way whose result later readers may use too.
@@ -171,6 +174,11 @@ pub(crate) struct DirState {
     /// Children whose attributes had run out when they were asked for, and since when they are counted.
     pub(crate) stale_hits: u32,
     pub(crate) stale_since: Option<Instant>,
+    /// The beginning of a listing that nobody has asked the rest of yet.
+    pub(crate) head: Option<Box<Head>>,
+    /// LOOKUPs in a row that a listing would have made needless, and since when they are counted.
+    pub(crate) misses: u32,
+    pub(crate) missed_since: Option<Instant>,
     /// Files that live on in it under hidden names.
     pub(crate) hidden: Vec<Weak<Node>>,
 }
@@ -217,6 +225,11 @@ impl FileState {
             }
             !hit
         });
+    }
+
+    /// Nothing is left that the server must get.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.dirty.is_clean() && self.sets.is_idle()
     }
 
     pub(crate) fn fail(&mut self, errno: Errno, lost: u64) {
@@ -274,7 +287,10 @@ impl NodeState {
 
     /// The attributes as users see them.
     pub(crate) fn shown(&self) -> Attr {
-        let mut attr = *self.attrs.last();
+        let mut attr = match &self.body {
+            Body::File(file) => file.sets.shown(*self.attrs.last()),
+            _ => *self.attrs.last(),
+        };
         if self.hidden.is_some() {
             attr.nlink = attr.nlink.saturating_sub(1);
         }
@@ -373,6 +389,14 @@ impl Node {
 
     pub(crate) fn lock(&self) -> std::sync::MutexGuard<'_, NodeState> {
         self.state.lock()
+    }
+
+    /// How many changes of ours a directory's names have seen; 0 for anything else.
+    pub(crate) fn edits(&self) -> u64 {
+        match &self.lock().body {
+            Body::Dir(dir) => dir.names.edits(),
+            _ => 0,
+        }
     }
 
     /// Attributes arrived that were asked for at `sent`. With `data_changed` the caller drops the pages.

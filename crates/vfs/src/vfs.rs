@@ -23,6 +23,7 @@ use crate::node::{Node, Place, kind, shown_attr};
 use crate::read::pages::Pages;
 use crate::sync::Locked;
 use crate::types::{Entry, Fh, KernelCache, VfsOptions};
+use crate::walk::Walk;
 use crate::write::flush::Push;
 use crate::write::gauge::Gauge;
 
@@ -64,6 +65,7 @@ pub(crate) struct Mount {
     pub(crate) waits: CancellationToken,
     pub(crate) kernel: Kernel,
     stat: Locked<(FsStat, Option<Instant>)>,
+    pub(crate) walk: Locked<Walk>,
     pub(crate) lacks: Lacks,
     pub(crate) journal: Locked<Option<Arc<dyn Journal>>>,
     /// Bytes of extended attributes that are remembered.
@@ -123,6 +125,7 @@ impl Vfs {
             waits: CancellationToken::new(),
             kernel: Kernel::default(),
             stat: Locked::new((FsStat { max_name: 255, ..FsStat::default() }, None)),
+            walk: Locked::default(),
             lacks: Lacks::default(),
             journal: Locked::default(),
             xattr_bytes: Arc::default(),
@@ -135,6 +138,8 @@ impl Vfs {
         let vfs = Self(mount);
         vfs.tick();
         vfs.refresh_stat();
+        // Whoever mounts looks into it first.
+        vfs.list(&Cred::new(0, 0), &vfs.mount().root, false);
         vfs
     }
 

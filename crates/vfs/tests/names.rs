@@ -73,7 +73,7 @@ async fn a_listing_of_a_thousand_files_fills_the_caches() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_path_costs_one_request_for_each_name() {
+async fn a_path_costs_at_most_one_request_for_each_name() {
     on_stage("path", async |stage| {
         let mut dir = stage.dir;
         for name in ["a", "b", "c"] {
@@ -90,7 +90,7 @@ async fn a_path_costs_one_request_for_each_name() {
         };
         let start = vfs.client().counters().compounds;
         let cold = walk().await;
-        assert_eq!(cold - start, 4);
+        assert!(cold - start <= 4, "{}", cold - start);
         assert_eq!(walk().await, cold, "all is known, the missing name too");
         assert_eq!(vfs.shutdown().await, []);
     })

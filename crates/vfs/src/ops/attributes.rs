@@ -8,12 +8,14 @@ use nfs4_client::{Cred, Nfs4Error};
 
 use crate::attr::{Attr, FileKind};
 use crate::attrs::Origin;
+use crate::dir::subdirectories;
 use crate::error::{Error, Result};
 use crate::kernel::Stale;
 use crate::node::{Body, Node};
 use crate::types::{Fh, SetAttr};
 use crate::vfs::Vfs;
 use crate::write::flush::Goal;
+use crate::write::sets::may_wait;
 
 /// So many children of one directory must be asked for within [`BURST`] with old attributes before all are asked for at
 /// once.
@@ -87,6 +89,7 @@ impl Vfs {
         let Ok(dir) = self.directory(place.parent) else { return false };
         {
             let now = Instant::now();
+            let enough = if self.mount().walk.lock().is_refreshing(now) { 1 } else { STALE_HITS };
             let mut state = dir.lock();
             let change = Some(state.attrs.last().change);
             let dir_state = state.dir();
@@ -95,16 +98,34 @@ impl Vfs {
                 dir_state.stale_hits = 0;
             }
             dir_state.stale_hits += 1;
-            if dir_state.stale_hits < STALE_HITS
-                || dir_state.names.len_if_complete(change, now, REFRESH_LIMIT).is_none()
-            {
+            if dir_state.stale_hits < enough || dir_state.names.len_if_complete(change, now, REFRESH_LIMIT).is_none() {
                 return false;
             }
         }
-        let listing = self.list(cred, &dir);
+        let listing = self.list(cred, &dir, true);
+        self.refresh_cousins(cred, &dir);
         let done = listing.finished().await.is_ok();
         dir.lock().dir().stale_hits = 0;
         done
+    }
+
+    /// Whoever asks for the children of one directory after the other (`git status`) will go on with the next one.
+    fn refresh_cousins(&self, cred: &Cred, dir: &Node) {
+        let (now, parent) = (Instant::now(), dir.lock().place.as_ref().map(|place| place.parent));
+        let walk = &self.mount().walk;
+        let goes_on = {
+            let mut walk = walk.lock();
+            let goes_on = walk.is_refreshing(now);
+            walk.refreshed(now);
+            walk.opened(dir.ino(), None, now);
+            goes_on
+        };
+        if let Some(parent) = parent.filter(|_| goes_on).and_then(|parent| self.directory(parent).ok())
+            && walk.lock().expands(parent.ino(), now)
+        {
+            walk.lock().expect(subdirectories(&parent).into_iter(), now);
+            self.walk_on(cred);
+        }
     }
 
     /// Sets attributes. One round trip, and those of the writes that have to come before it.
@@ -121,14 +142,43 @@ impl Vfs {
             self.set_size(cred, &node, fh, set, size).await?;
             return Ok(Self::attr_and_ttl(&node));
         }
+        if self.set_with_data(cred, &node, &set) {
+            return Ok(Self::attr_and_ttl(&node));
+        }
         // Data first: a WRITE after it would undo the times, and may no longer be allowed.
-        self.flush_node(&node, Goal::Sent).await;
+        self.flush_node(&node, if Self::has_sets(&node) { Goal::Stable } else { Goal::Sent }).await;
         let sent = Instant::now();
         let attr = self.mount().client.setattr(cred, &node.handle, None, set.to_client()).await;
         let attr = self.heard(&node, attr)?;
         let outcome = node.update(&attr, sent, Origin::OwnChange, &self.mount().options.timeouts);
         self.heed(&node, outcome);
         Ok(Self::attr_and_ttl(&node))
+    }
+
+    /// Whether attributes that were set are still on their way.
+    fn has_sets(node: &Node) -> bool {
+        node.lock().known_file().is_some_and(|file| !file.sets.is_idle())
+    }
+
+    /// Lets attributes of a file that is being written wait for its data, if the server is bound to allow them.
+    fn set_with_data(&self, cred: &Cred, node: &Arc<Node>, set: &SetAttr) -> bool {
+        let mut state = node.lock();
+        let attr = state.shown();
+        let Some(file) = state.known_file() else { return false };
+        let is_writer = file.writer().is_some_and(|open| open.cred == *cred);
+        if !is_writer || !may_wait(set, &attr, cred) || !file.sets.join(set, cred, Instant::now()) {
+            return false;
+        }
+        self.account(node, file);
+        true
+    }
+
+    /// Sends attributes that were set and say who may do what, before the server is asked that.
+    pub(crate) async fn settle_rights(&self, node: &Arc<Node>) {
+        let waits = node.lock().known_file().is_some_and(|file| file.sets.changes_rights());
+        if waits {
+            self.flush_node(node, Goal::Stable).await;
+        }
     }
 
     async fn set_size(&self, cred: &Cred, node: &Arc<Node>, fh: Option<Fh>, set: SetAttr, size: u64) -> Result<()> {

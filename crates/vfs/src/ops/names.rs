@@ -8,6 +8,7 @@ use nfs4_client::{Create, Created, Cred, Errno, NewNode, OpenAccess, OpenHow};
 
 use crate::attr::FileKind;
 use crate::attrs::Origin;
+use crate::dir::FIRST_PAGE;
 use crate::error::{Error, Result};
 use crate::names::{Dentry, Edit};
 use crate::node::{Node, OwnChange, Place};
@@ -57,13 +58,29 @@ impl Vfs {
             }
             None => {}
         }
+        self.ask_for(cred, dir, name).await
+    }
+
+    /// LOOKUP; a directory that is found brings its listing along.
+    async fn ask_for(&self, cred: &Cred, dir: &Arc<Node>, name: &[u8]) -> Result<Option<Arc<Node>>> {
+        let before = self.known_child(dir, name);
+        let listing = before.as_ref().is_none_or(|node| self.wants_listing(node)).then_some(FIRST_PAGE);
+        let edits = before.map_or(0, |node| node.edits());
+        self.list_after_misses(cred, dir);
         let sent = Instant::now();
-        let found = self.mount().client.lookup(cred, &dir.handle, name).await;
+        let found = self.mount().client.lookup(cred, &dir.handle, name, listing).await;
         let found = self.heard(dir, found)?;
         self.take_attr(dir, &found.dir, sent);
-        let node = found.entry.map(|(handle, attr)| {
+        let node = found.entry.map(|found| {
             let place = Place { parent: dir.ino(), name: Bytes::copy_from_slice(name) };
-            self.node_for(&handle, &attr, sent, Some(place))
+            let node = self.node_for(&found.handle, &found.attr, sent, Some(place));
+            if let Some(rights) = found.rights {
+                node.lock().learn_rights(cred, rights, sent);
+            }
+            if let Some(page) = found.listing {
+                self.take_first_page(cred, &node, page, edits, sent);
+            }
+            node
         });
         let dentry = node.as_ref().map_or(Dentry::Missing, |node| Dentry::Present { id: node.id, kind: node.kind });
         dir.lock().dir().names.learn(found.dir.change, name, dentry);

@@ -19,6 +19,7 @@ use crate::node::{FileState, Node, NodeState, ServerOpen};
 use crate::types::SetAttr;
 use crate::vfs::Vfs;
 use crate::write::dirty::{Action, Policy};
+use crate::write::sets::Waiting;
 
 /// What a flush waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +39,13 @@ pub(crate) enum Push {
     Old,
     /// Everything: memory is short.
     All,
+}
+
+/// What is sent next.
+enum Send {
+    /// Data, or a COMMIT, and attributes that are set along with it.
+    Data(Action, Option<SetAttr>),
+    Attributes(Waiting),
 }
 
 /// Nothing is sent for a file while it is being cut; ends also when nobody waits for the truncation any more.
@@ -60,6 +68,7 @@ impl Frozen {
         let mut state = self.node.lock();
         let file = state.file();
         file.dirty.was_cut(size);
+        file.sets.data_changed();
         file.dirty.thaw();
         file.taint(&(0..u64::MAX));
         mount.pages.lock().drop_range(self.node.id.serial, size..u64::MAX);
@@ -107,6 +116,7 @@ impl Vfs {
             }
             file.taint(&(offset..end));
             file.dirty.write(offset, data, Instant::now(), u64::from(limits.max_write));
+            file.sets.data_changed();
             self.account(&handle.node, file);
             let size = state.attrs.last().size.max(end);
             state.attrs.set_size(size);
@@ -122,7 +132,7 @@ impl Vfs {
         let mount = self.mount();
         mount.gauge.settle(&mut file.accounted, file.dirty.bytes());
         let mut dirty = mount.dirty.lock();
-        if file.dirty.is_clean() {
+        if file.is_clean() {
             dirty.remove(&node.id.serial);
         } else {
             dirty.entry(node.id.serial).or_insert_with(|| Arc::clone(node));
@@ -146,13 +156,32 @@ impl Vfs {
     /// Starts everything that can be sent for a file now.
     pub(crate) fn pump(&self, node: &Arc<Node>, push: Push) {
         let policy = self.policy(push);
+        let now = Instant::now();
         loop {
             let mut state = node.lock();
             let Some(file) = state.known_file() else { return };
-            let Some(action) = file.dirty.next(Instant::now(), &policy) else { return };
+            if push == Push::Old {
+                file.sets.want_older_than(self.mount().options.dirty_age, now);
+            }
             let writer = file.writer();
+            let send = match file.dirty.next(now, &policy) {
+                Some(action) => {
+                    // The last thing that is sent takes the attributes along.
+                    let is_last = matches!(action, Action::Write { sync: true, .. } | Action::Commit);
+                    let set = writer.as_ref().filter(|_| is_last).and_then(|open| file.sets.take_for(&open.cred));
+                    Send::Data(action, set)
+                }
+                // What is under way will pump again.
+                None if file.sets.is_due() && !file.dirty.is_under_way() && !file.dirty.is_frozen() => {
+                    match file.sets.take() {
+                        Some(waiting) => Send::Attributes(waiting),
+                        None => return,
+                    }
+                }
+                None => return,
+            };
             drop(state);
-            self.mount().tasks.spawn(self.clone().carry_out(Arc::clone(node), action, writer));
+            self.mount().tasks.spawn(self.clone().carry_out(Arc::clone(node), send, writer));
         }
     }
 
@@ -168,15 +197,16 @@ impl Vfs {
     fn carry_out(
         self,
         node: Arc<Node>,
-        action: Action,
+        send: Send,
         writer: Option<Arc<ServerOpen>>,
-    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    ) -> Pin<Box<dyn Future<Output = ()> + std::marker::Send>> {
         Box::pin(async move {
-            match action {
-                Action::Write { id, offset, data, sync } => {
-                    self.send_write(&node, id, offset, data, sync, writer).await;
+            match send {
+                Send::Data(Action::Write { id, offset, data, sync }, set) => {
+                    self.send_write(&node, id, offset, data, sync, writer, set).await;
                 }
-                Action::Commit => self.send_commit(&node, writer).await,
+                Send::Data(Action::Commit, set) => self.send_commit(&node, writer, set).await,
+                Send::Attributes(waiting) => self.send_attributes(&node, waiting).await,
             }
             let progress = {
                 let mut state = node.lock();
@@ -197,11 +227,12 @@ impl Vfs {
         data: Vec<Bytes>,
         sync: bool,
         writer: Option<Arc<ServerOpen>>,
+        set: Option<SetAttr>,
     ) {
         let sent = Instant::now();
         let stability = if sync { Stability::FileSync } else { Stability::Unstable };
         let result = match &writer {
-            Some(open) => self.write_at(open, offset, data, stability).await,
+            Some(open) => self.write_at(open, offset, data, stability, set).await,
             None => Err(Error::BadHandle),
         };
         let mut state = node.lock();
@@ -210,36 +241,80 @@ impl Vfs {
                 let stable = written.committed > Stability::Unstable;
                 let clean = state.file().dirty.written(id, u64::from(written.count), stable, written.verifier);
                 self.keep_clean(node, clean);
-                let timeouts = &self.mount().options.timeouts;
-                let outcome = node.update_locked(&mut state, &written.attr, sent, Origin::OwnChange, true, timeouts);
-                self.heed(node, outcome);
+                self.own_change(node, &mut state, &written.attr, sent);
+                self.attributes_set(node, &mut state, set.and(written.set), sent, writer.as_deref());
             }
             Err(error) => {
                 let lost = state.file().dirty.failed(id);
                 self.give_up(node, &mut state, lost.into_iter().collect(), &error);
+                if set.is_some() {
+                    // Their failure is told with that of the data.
+                    state.file().sets.answered(None, Instant::now());
+                }
             }
         }
     }
 
-    async fn send_commit(&self, node: &Arc<Node>, writer: Option<Arc<ServerOpen>>) {
+    async fn send_commit(&self, node: &Arc<Node>, writer: Option<Arc<ServerOpen>>, set: Option<SetAttr>) {
         let sent = Instant::now();
         let mount = self.mount();
+        let to_send = set.map(SetAttr::to_client);
         let result = match &writer {
-            Some(open) => mount.client.commit(&open.cred, &node.handle, 0, 0).await.map_err(Error::from),
+            Some(open) => mount.client.commit(&open.cred, &node.handle, 0, 0, to_send).await.map_err(Error::from),
             None => Err(Error::BadHandle),
         };
         let mut state = node.lock();
         match result {
-            Ok((verifier, attr)) => {
-                let clean = state.file().dirty.committed(verifier);
+            Ok(committed) => {
+                let clean = state.file().dirty.committed(committed.verifier);
                 self.keep_clean(node, clean);
-                let timeouts = &mount.options.timeouts;
-                let outcome = node.update_locked(&mut state, &attr, sent, Origin::OwnChange, true, timeouts);
-                self.heed(node, outcome);
+                self.own_change(node, &mut state, &committed.attr, sent);
+                self.attributes_set(node, &mut state, set.and(committed.set), sent, writer.as_deref());
             }
             Err(error) => {
                 let lost = state.file().dirty.commit_failed();
                 self.give_up(node, &mut state, lost, &error);
+                if set.is_some() {
+                    // Their failure is told with that of the data.
+                    state.file().sets.answered(None, Instant::now());
+                }
+            }
+        }
+    }
+
+    /// SETATTR of what has no data to go with.
+    async fn send_attributes(&self, node: &Arc<Node>, waiting: Waiting) {
+        let sent = Instant::now();
+        let client = &self.mount().client;
+        let result = client.setattr(&waiting.cred, &node.handle, None, waiting.set.to_client()).await;
+        self.attributes_set(node, &mut node.lock(), Some(result), sent, None);
+    }
+
+    fn own_change(&self, node: &Node, state: &mut NodeState, attr: &FileAttr, sent: Instant) {
+        let timeouts = &self.mount().options.timeouts;
+        let outcome = node.update_locked(state, attr, sent, Origin::OwnChange, true, timeouts);
+        self.heed(node, outcome);
+    }
+
+    /// What became of attributes that were to be set; `None` if there were none. `writer`: whose data went with them.
+    fn attributes_set(
+        &self,
+        node: &Node,
+        state: &mut NodeState,
+        set: Option<nfs4_client::Result<FileAttr>>,
+        sent: Instant,
+        writer: Option<&ServerOpen>,
+    ) {
+        let Some(set) = set else { return };
+        // Data that must be sent once more come after the time that was set.
+        let again = writer.filter(|_| set.is_ok() && !state.file().dirty.is_clean()).map(|open| open.cred.clone());
+        state.file().sets.answered(again.as_ref(), Instant::now());
+        match set {
+            Ok(attr) => self.own_change(node, state, &attr, sent),
+            Err(error) => {
+                tracing::error!(ino = node.ino(), %error, "attributes could not be set");
+                state.file().fail(error.errno(), 0);
+                state.attrs.expire();
             }
         }
     }
@@ -270,12 +345,14 @@ impl Vfs {
         offset: u64,
         data: Vec<Bytes>,
         stability: Stability,
+        set: Option<SetAttr>,
     ) -> Result<Written> {
         let client = &self.mount().client;
-        match client.write(&open.file(), offset, data.clone(), stability).await {
+        let set = set.map(SetAttr::to_client);
+        match client.write(&open.file(), offset, data.clone(), stability, set).await {
             Err(nfs4_client::Error::StateLost) => {
                 self.reopen(open).await?;
-                Ok(client.write(&open.file(), offset, data, stability).await?)
+                Ok(client.write(&open.file(), offset, data, stability, set).await?)
             }
             result => Ok(result?),
         }
@@ -283,14 +360,14 @@ impl Vfs {
 
     /// Waits until everything written so far has reached the goal or failed.
     pub(crate) async fn flush_node(&self, node: &Arc<Node>, goal: Goal) {
-        let (seq, progress) = {
+        let (seq, sets, progress) = {
             let mut state = node.lock();
             let Some(file) = state.known_file() else { return };
-            let seq = match goal {
-                Goal::Sent => file.dirty.ask_sent(),
-                Goal::Stable => file.dirty.ask_stable(),
+            let (seq, sets) = match goal {
+                Goal::Sent => (file.dirty.ask_sent(), 0),
+                Goal::Stable => (file.dirty.ask_stable(), file.sets.want()),
             };
-            (seq, Arc::clone(&file.progress))
+            (seq, sets, Arc::clone(&file.progress))
         };
         loop {
             let moved = progress.notified();
@@ -299,10 +376,10 @@ impl Vfs {
             self.pump(node, Push::Ready);
             {
                 let mut state = node.lock();
-                let dirty = &state.file().dirty;
+                let file = state.file();
                 let reached = match goal {
-                    Goal::Sent => dirty.is_sent(seq),
-                    Goal::Stable => dirty.is_stable(seq),
+                    Goal::Sent => file.dirty.is_sent(seq),
+                    Goal::Stable => file.dirty.is_stable(seq) && file.sets.is_done(sets),
                 };
                 if reached {
                     return;

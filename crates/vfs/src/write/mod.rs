@@ -1,7 +1,9 @@
 //! Write-back: bytes that programs have written and the server does not hold for good yet.
 //!
-//! [`dirty`] decides what to send and when, without a runtime; [`flush`] sends it; [`gauge`] bounds it for the mount.
+//! [`dirty`] decides what to send and when, without a runtime; [`sets`] holds attributes that go with it; [`flush`] sends
+//! it; [`gauge`] bounds it for the mount.
 
 pub(crate) mod dirty;
 pub(crate) mod flush;
 pub(crate) mod gauge;
+pub(crate) mod sets;
