@@ -1,8 +1,9 @@
 //! Work whose time is taken: waited for without looking every so often, and ended when it takes too long.
 
+use std::fs::File;
 use std::io::{Read as _, Seek as _};
 use std::os::unix::process::CommandExt as _;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -43,31 +44,60 @@ fn end(daemon: u32) {
     let _ = kill(Pid::from_raw(daemon as i32), Signal::SIGKILL);
 }
 
-/// Runs a program that must succeed, and says how long it took. When `limit` is over it is ended, and with it `daemon`.
+/// A program that runs, and must succeed.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    errors: File,
+    what: String,
+    guard: Limit,
+    limit: Duration,
+}
+
+impl Running {
+    /// Starts it. When `limit` is over it is ended, and with it `daemon`.
+    pub fn start(command: &mut Command, limit: Duration, daemon: Option<u32>) -> anyhow::Result<Self> {
+        let errors = tempfile::tempfile()?;
+        let what = format!("{:?}", command.get_program());
+        let child = command.stderr(errors.try_clone()?).process_group(0).spawn();
+        let child = child.with_context(|| format!("starting {command:?}"))?;
+        let group = Pid::from_raw(child.id() as i32);
+        let guard = Limit::start(limit, move || {
+            let _ = killpg(group, Signal::SIGKILL);
+            daemon.into_iter().for_each(end);
+        });
+        Ok(Self { child, errors, what, guard, limit })
+    }
+
+    /// Closes its standard input.
+    pub fn close_input(&mut self) {
+        drop(self.child.stdin.take());
+    }
+
+    /// Waits for its end, and says when that was.
+    pub fn wait(mut self) -> anyhow::Result<Instant> {
+        let status = self.child.wait();
+        let ended = Instant::now();
+        if self.guard.stop() {
+            bail!("took longer than {} s", self.limit.as_secs());
+        }
+        let status = status?;
+        if !status.success() {
+            let mut text = String::new();
+            self.errors.rewind()?;
+            self.errors.read_to_string(&mut text)?;
+            let text: Vec<&str> = text.lines().take(3).collect();
+            bail!("{} ended with {status}: {}", self.what, text.join(" | "));
+        }
+        Ok(ended)
+    }
+}
+
+/// Runs a program that must succeed, and says how long it took, its start included.
 pub fn timed(command: &mut Command, limit: Duration, daemon: Option<u32>) -> anyhow::Result<Duration> {
-    let mut errors = tempfile::tempfile()?;
-    command.stdin(Stdio::null()).stderr(errors.try_clone()?);
     let start = Instant::now();
-    let mut child = command.process_group(0).spawn().with_context(|| format!("starting {command:?}"))?;
-    let group = Pid::from_raw(child.id() as i32);
-    let guard = Limit::start(limit, move || {
-        let _ = killpg(group, Signal::SIGKILL);
-        daemon.into_iter().for_each(end);
-    });
-    let status = child.wait();
-    let took = start.elapsed();
-    if guard.stop() {
-        bail!("took longer than {} s", limit.as_secs());
-    }
-    let status = status?;
-    if !status.success() {
-        let mut text = String::new();
-        errors.rewind()?;
-        errors.read_to_string(&mut text)?;
-        let text: Vec<&str> = text.lines().take(3).collect();
-        bail!("{:?} ended with {status}: {}", command.get_program(), text.join(" | "));
-    }
-    Ok(took)
+    let ended = Running::start(command.stdin(Stdio::null()), limit, daemon)?.wait()?;
+    Ok(ended - start)
 }
 
 /// Takes the time of work of this process.

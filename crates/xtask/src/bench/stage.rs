@@ -263,6 +263,21 @@ impl Place<'_> {
         self.stage.measure(|| program::timed(command.stdout(Stdio::null()), limit, daemon))
     }
 
+    /// Takes the time of a script of a shell that stands in a directory of the folder already.
+    pub fn run_standing(&self, dir: &Path, script: &str, limit: Duration) -> anyhow::Result<Sample> {
+        // The shell begins when its input ends.
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("read start; {script}")]).current_dir(dir);
+        shell.stdin(Stdio::piped()).stdout(Stdio::null());
+        let mut shell = program::Running::start(&mut shell, limit, Some(self.mounted.process()))?;
+        std::thread::sleep(2 * self.stage.rtt() + BEHIND);
+        self.stage.measure(|| {
+            let start = Instant::now();
+            shell.close_input();
+            Ok(shell.wait()? - start)
+        })
+    }
+
     /// Takes the time of work of this process in the folder.
     pub fn run_here(&self, work: impl FnOnce() -> anyhow::Result<()>, limit: Duration) -> anyhow::Result<Sample> {
         let daemon = self.mounted.process();

@@ -48,12 +48,12 @@ pub const WORKLOADS: &[Workload] = &[
     Workload { lines: &["cat-cold", "cat-again"], play: cat },
     Workload { lines: &["ls-cold", "ls-at-once", "ls-later"], play: list },
     Workload { lines: &["find"], play: |r| r.cold("find", Command::new("find").args(["a", "-type", "f"])) },
-    Workload { lines: &["create"], play: |r| r.at_work("create", shell("echo hello > new")) },
-    Workload { lines: &["write-read"], play: |r| r.at_work("write-read", shell("echo x > f; cat f")) },
-    Workload { lines: &["overwrite"], play: |r| r.at_work("overwrite", shell("echo changed > overwritten")) },
-    Workload { lines: &["rename"], play: |r| r.at_work("rename", Command::new("mv").args(["renamed", "another"])) },
-    Workload { lines: &["unlink"], play: |r| r.at_work("unlink", Command::new("rm").arg("removed")) },
-    Workload { lines: &["mkdir"], play: |r| r.at_work("mkdir", Command::new("mkdir").arg("new")) },
+    Workload { lines: &["create"], play: |r| r.at_work("create", "echo hello > new") },
+    Workload { lines: &["write-read"], play: |r| r.at_work("write-read", "echo x > f; cat f") },
+    Workload { lines: &["overwrite"], play: |r| r.at_work("overwrite", "echo changed > overwritten") },
+    Workload { lines: &["rename"], play: |r| r.at_work("rename", "mv renamed another") },
+    Workload { lines: &["unlink"], play: |r| r.at_work("unlink", "rm removed") },
+    Workload { lines: &["mkdir"], play: |r| r.at_work("mkdir", "mkdir new") },
     Workload { lines: &["read-10"], play: |r| r.cold("read-10", &mut read("big10")) },
     Workload { lines: &["read-100"], play: |r| r.cold("read-100", &mut read("big100")) },
     Workload { lines: &["write-10"], play: |r| r.write("write-10", "new10") },
@@ -106,16 +106,12 @@ impl Round<'_> {
         })
     }
 
-    /// One program that stands in a directory of a new mount.
-    fn at_work(
-        &self,
-        line: &'static str,
-        mut command: impl std::borrow::BorrowMut<Command>,
-    ) -> anyhow::Result<Samples> {
+    /// A script of a shell that stands in a directory of a new mount, and has looked at it once.
+    fn at_work(&self, line: &'static str, script: &str) -> anyhow::Result<Samples> {
         self.mounted(&[], |place| {
             let work = place.folder.join(format!("work{}", self.stage.next()));
             place.run(Command::new("stat").arg(&work), self.limit)?;
-            Ok(vec![(line, place.run(command.borrow_mut().current_dir(&work), self.limit)?)])
+            Ok(vec![(line, place.run_standing(&work, script, self.limit)?)])
         })
     }
 
