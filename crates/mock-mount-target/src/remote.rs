@@ -59,6 +59,7 @@ fn act(mock: &MockHandle, line: &str) -> Result<serde_json::Value, String> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
     use mock_mount_target::MockServer;
 

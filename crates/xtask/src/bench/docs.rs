@@ -52,10 +52,10 @@ mod tests {
 
     #[test]
     fn what_was_found_replaces_what_was_found_before_and_nothing_else() {
-        let page = format!("Intro\n{BEGIN}\nold\n{END}\nEnd\n");
+        let page = format!("Intro\n{BEGIN}\nearlier\n{END}\nEnd\n");
         let found = report(vec![figure("cat-cold", "mock", 7.0)]);
         let once = replaced(&page, &found).unwrap();
-        assert!(once.starts_with("Intro\n") && once.ends_with("\nEnd\n") && !once.contains("old"));
+        assert!(once.starts_with("Intro\n") && once.ends_with("\nEnd\n") && !once.contains("earlier"));
         assert!(once.contains("- cat-cold on mock"), "{once}");
         assert_eq!(replaced(&once, &found).unwrap(), once);
         assert!(replaced("Intro", &found).is_err());

@@ -89,7 +89,9 @@ impl BenchArgs {
     /// Carries it out.
     pub fn run(mut self) -> anyhow::Result<()> {
         if self.list {
-            LINES.iter().for_each(|line| println!("{:<14} {}", line.id, line.title));
+            for line in LINES {
+                println!("{:<14} {}", line.id, line.title);
+            }
             return Ok(());
         }
         if self.quick {
@@ -114,7 +116,9 @@ impl BenchArgs {
         }
         let missed = report.missed().into_iter().map(|what| format!("missed: {what}"));
         let missed: Vec<_> = missed.collect();
-        missed.iter().chain(&bad).for_each(|what| println!("{what}"));
+        for what in missed.iter().chain(&bad) {
+            println!("{what}");
+        }
         if self.quick {
             bad.extend(missed);
         }

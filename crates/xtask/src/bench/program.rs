@@ -58,7 +58,7 @@ impl Running {
     /// Starts it. When `limit` is over it is ended, and with it `daemon`.
     pub fn start(command: &mut Command, limit: Duration, daemon: Option<u32>) -> anyhow::Result<Self> {
         let errors = tempfile::tempfile()?;
-        let what = format!("{:?}", command.get_program());
+        let what = command.get_program().display().to_string();
         let child = command.stderr(errors.try_clone()?).process_group(0).spawn();
         let child = child.with_context(|| format!("starting {command:?}"))?;
         let group = Pid::from_raw(child.id() as i32);

@@ -197,7 +197,7 @@ pub mod tests {
 
     #[test]
     fn a_report_comes_back_from_json_as_it_was() {
-        let report = report(vec![figure("cat-cold", "mock", 4.25), figure("link-read", "mock", 0.93)]);
+        let report = report(vec![figure("cat-cold", "mock", 4.25), figure("link-read", "mock", 0.9375)]);
         let json = serde_json::to_string(&report).unwrap();
         assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
     }
