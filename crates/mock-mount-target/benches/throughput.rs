@@ -1,5 +1,6 @@
-//! How fast the mock gives out bytes: 1 MiB READs from memory over TLS on loopback, beside what `openssl speed` says that
-//! one core can encrypt. `cargo bench -p mock-mount-target` prints both.
+//! How fast the mock gives out bytes and takes them: 1 MiB READs from memory and WRITEs into it over TLS on loopback,
+//! beside what `openssl speed` says that one core can encrypt. `cargo bench -p mock-mount-target` prints all of it, and
+//! `cargo xtask bench` reads it.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "../tests/peer/mod.rs"]
@@ -16,6 +17,7 @@ use peer::session::{Session, read, write};
 use rustls::CipherSuite;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, BufReader};
 use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 const MEBIBYTE: u32 = 1 << 20;
 const UNDER_WAY: u32 = 8;
@@ -38,6 +40,24 @@ async fn measure<S: AsyncRead + AsyncWrite + Unpin>(mut session: Session<S>) -> 
         assert!(mark > MEBIBYTE);
         records += 1;
         session.send_on(records % UNDER_WAY, read(&file, u64::from(records % 16) << 20, MEBIBYTE)).await.unwrap();
+    }
+    f64::from(records) / start.elapsed().as_secs_f64()
+}
+
+/// MiB per second, with several WRITEs under way.
+async fn measure_writes<S: AsyncRead + AsyncWrite + Unpin>(mut session: Session<S>) -> f64 {
+    let file = session.create_file("big").await.unwrap();
+    let block = Bytes::from(vec![7; MEBIBYTE as usize]);
+    let write_at = |i: u32| write(&file, u64::from(i % 16) << 20, &block, StableHow4::Unstable4);
+    for slot in 0..UNDER_WAY {
+        session.send_on(slot, write_at(slot)).await.unwrap();
+    }
+    let (start, mut records, mut buffer) = (Instant::now(), 0_u32, vec![0; 64 << 10]);
+    while start.elapsed() < DURATION {
+        let mark = session.peer.io.read_u32().await.unwrap() & 0x7fff_ffff;
+        session.peer.io.read_exact(&mut buffer[..mark as usize]).await.unwrap();
+        records += 1;
+        session.send_on(records % UNDER_WAY, write_at(records)).await.unwrap();
     }
     f64::from(records) / start.elapsed().as_secs_f64()
 }
@@ -74,6 +94,18 @@ fn openssl(cipher: &str) -> Option<f64> {
     Some(last.strip_suffix('k')?.parse::<f64>().ok()? * 1000.0 / f64::from(MEBIBYTE))
 }
 
+/// A session over TLS. A read of the socket brings many TLS records, so that the client is not what limits.
+async fn over_tls(mock: &MockHandle, owner: &str) -> Session<TlsStream<BufReader<TcpStream>>> {
+    let stream = TcpStream::connect(mock.addr()).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    let claims = peer::Claims::for_mock(mock);
+    let versions = [&rustls::version::TLS13];
+    let stream = BufReader::with_capacity(256 << 10, stream);
+    let peer = peer::tls_over(stream, mock, Some(&claims), &versions, mock.server_name()).await.unwrap();
+    assert_eq!(peer.io.get_ref().1.negotiated_cipher_suite().unwrap().suite(), CipherSuite::TLS13_AES_256_GCM_SHA384);
+    Session::establish(peer, owner, 0).await.unwrap()
+}
+
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let mock: &'static MockHandle =
@@ -83,21 +115,10 @@ fn main() {
         println!("{what:<36} {:6.0} MiB/s, {:6.0} MiB per second of its core", figures.wall, figures.per_core);
     };
     print("mock, 1 MiB READs without TLS:", &plain);
-    // A read of the socket brings many TLS records, so that the client is not what limits.
-    let tls = alone(async || {
-        let stream = TcpStream::connect(mock.addr()).await.unwrap();
-        stream.set_nodelay(true).unwrap();
-        let claims = peer::Claims::for_mock(mock);
-        let versions = [&rustls::version::TLS13];
-        let stream = BufReader::with_capacity(256 << 10, stream);
-        let peer = peer::tls_over(stream, mock, Some(&claims), &versions, mock.server_name()).await.unwrap();
-        assert_eq!(
-            peer.io.get_ref().1.negotiated_cipher_suite().unwrap().suite(),
-            CipherSuite::TLS13_AES_256_GCM_SHA384
-        );
-        measure(Session::establish(peer, "tls", 0).await.unwrap()).await
-    });
+    let tls = alone(async || measure(over_tls(mock, "reader").await).await);
     print("mock, 1 MiB READs over TLS 1.3:", &tls);
+    let writes = alone(async || measure_writes(over_tls(mock, "writer").await).await);
+    print("mock, 1 MiB WRITEs over TLS 1.3:", &writes);
     match openssl("aes-256-gcm") {
         Some(limit) => {
             println!("{:<36} {limit:6.0} MiB/s", "openssl speed aes-256-gcm, 16 KiB:");

@@ -1,6 +1,8 @@
 //! The mock mount target as a program: `mock-mount-target serve` starts one and says how to mount it.
 #![forbid(unsafe_code)]
 
+mod remote;
+
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -87,6 +89,9 @@ struct Serve {
     /// At the end, list every mistake that clients made and everything that they left open, and fail if there is any.
     #[arg(long)]
     judge: bool,
+    /// Obey lines on standard input (`link RTT [RATE]`, `counters`), each answered by a line of JSON; end with the input.
+    #[arg(long)]
+    control: bool,
 }
 
 #[derive(Args)]
@@ -142,13 +147,27 @@ impl Serve {
     async fn run(self) -> anyhow::Result<()> {
         let seed = self.seed.unwrap_or_else(rand::random);
         let ready_file = self.ready_file.clone();
-        let judge = self.judge;
+        let (judge, control) = (self.judge, self.control);
         let mock = self.builder(seed).await?.start().await?;
         println!("{}", introduction(&mock));
         if let Some(file) = &ready_file {
             write_whole(file, &ready(&mock).to_string())?;
         }
-        interrupted().await?;
+        let mut end = std::pin::pin!(interrupted());
+        if control {
+            let mut lines = remote::lines();
+            loop {
+                tokio::select! {
+                    ended = &mut end => { ended?; break }
+                    line = lines.recv() => match line {
+                        Some(line) => println!("{}", remote::obey(&mock, &line)),
+                        None => break,
+                    },
+                }
+            }
+        } else {
+            end.await?;
+        }
         let mut mistakes = if judge { mock.verdict() } else { Vec::new() };
         mistakes.extend(judge.then(|| mock.check_invariants().err()).flatten());
         let failures = mock.faults_acted();

@@ -3,6 +3,9 @@
 
 pub mod attr;
 mod attrs;
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod bench;
 mod copy;
 mod dir;
 mod error;

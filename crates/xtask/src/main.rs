@@ -1,8 +1,10 @@
 //! Chores of this repository: `cargo xtask VERB`. One file for each verb; what a verb needs and may lack on a machine,
 //! it says before it starts.
 
+mod bench;
 mod conformance;
 mod faults;
+mod mounted;
 mod real_server;
 
 use std::path::{Path, PathBuf};
@@ -21,6 +23,13 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Bench(bench::BenchArgs),
+    /// Be one of the busy processes of `bench`.
+    #[command(hide = true)]
+    BenchWorker {
+        /// Where to be busy.
+        dir: PathBuf,
+    },
     Conformance(conformance::ConformanceArgs),
     Faults(faults::FaultsArgs),
     RealServer(real_server::RealServerArgs),
@@ -34,6 +43,8 @@ enum Verb {
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().verb {
+        Verb::Bench(args) => args.run(),
+        Verb::BenchWorker { dir } => bench::be_busy(&dir),
         Verb::Conformance(args) => args.run(),
         Verb::Faults(args) => args.run(),
         Verb::RealServer(args) => args.run(),

@@ -12,8 +12,8 @@ use anyhow::{Context as _, bail, ensure};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
-use super::mounted::Mounted;
 use super::program::Tools;
+use crate::mounted::Mounted;
 
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// How long a program may take to die once nothing holds it.

@@ -9,7 +9,6 @@
 mod bench;
 mod check;
 mod faults;
-mod mounted;
 mod program;
 mod report;
 mod server;
@@ -26,11 +25,11 @@ use clap::{Args, ValueEnum};
 use self::bench::Bench;
 use self::check::{Check, Expected, Verdict};
 use self::faults::Density;
-use self::mounted::Mounted;
 use self::program::Tools;
 use self::report::Row;
 use self::server::{Kind, Serving};
 use self::suites::{SUITES, Suite};
+use crate::mounted::{Mounted, folder_of};
 use crate::{cargo, succeed};
 
 /// Run other people's file system suites on mounts of the mock and of a real server (nfs-ganesha).
@@ -223,7 +222,8 @@ impl Workshop {
         let faults = suite.with_faults.then(|| faults::plan(1, density));
         let server = Serving::start(&self.programs, lab.path(), kind, faults.as_deref())?;
         let limit = if self.bounded { suite.bounded_limit } else { suite.limit };
-        let mounted = Mounted::mount(&self.programs, lab.path(), &server)?;
+        let arguments = server.mount_arguments(&folder_of(lab.path()))?;
+        let mounted = Mounted::mount(&self.programs, lab.path(), &arguments, server.environment())?;
         let bench = Bench::new(&mounted, lab.path(), log, &self.tools, &self.root, self.bounded, limit)?;
         let found = (suite.run)(&bench);
         drop(bench);

@@ -7,8 +7,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 
-use super::server::Serving;
-
 const MOUNT_LIMIT: Duration = Duration::from_secs(20);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -22,17 +20,18 @@ pub struct Mounted {
 }
 
 impl Mounted {
-    /// Mounts `server` on a folder below `lab`.
-    pub fn mount(programs: &Path, lab: &Path, server: &Serving) -> anyhow::Result<Self> {
-        for name in ["folder", "home", "run"] {
-            fs::create_dir_all(lab.join(name))?;
-        }
+    /// Mounts on [`folder_of`] a lab, with these arguments and variables.
+    pub fn mount<'a>(
+        programs: &Path,
+        lab: &Path,
+        arguments: &[String],
+        environment: impl Iterator<Item = (&'a str, &'a str)>,
+    ) -> anyhow::Result<Self> {
+        let folder = prepare(lab)?;
         let product = programs.join("s3files-fuse");
-        let folder = lab.join("folder");
         let log = File::create(lab.join("product.log"))?;
         let mut command = product_command(&product, lab);
-        command.args(server.mount_arguments(&folder)?).args(["--foreground", "--allow-other"]);
-        command.envs(server.environment());
+        command.args(arguments).args(["--foreground", "--allow-other"]).envs(environment);
         let daemon = command.stdout(log.try_clone()?).stderr(log).spawn().context("starting s3files-fuse")?;
         let mut mounted = Self { product, lab: lab.to_owned(), daemon };
         let start = Instant::now();
@@ -47,7 +46,7 @@ impl Mounted {
 
     /// The folder.
     pub fn folder(&self) -> PathBuf {
-        self.lab.join("folder")
+        folder_of(&self.lab)
     }
 
     /// What the product wrote into its log.
@@ -87,8 +86,21 @@ impl Drop for Mounted {
     }
 }
 
+/// The folder of a lab that is mounted on.
+pub fn folder_of(lab: &Path) -> PathBuf {
+    lab.join("folder")
+}
+
+/// Makes what a mount needs below a lab, and gives the folder.
+pub fn prepare(lab: &Path) -> anyhow::Result<PathBuf> {
+    for name in ["folder", "home", "run"] {
+        fs::create_dir_all(lab.join(name))?;
+    }
+    Ok(folder_of(lab))
+}
+
 /// The product in an environment of its own: no AWS settings but those that are added.
-fn product_command(product: &Path, lab: &Path) -> Command {
+pub fn product_command(product: &Path, lab: &Path) -> Command {
     let mut command = Command::new(product);
     command
         .env_clear()
@@ -116,7 +128,7 @@ fn wait(child: &mut Child, deadline: Instant) -> anyhow::Result<ExitStatus> {
 }
 
 /// Whether something is mounted on `folder`, without touching it.
-fn is_mounted(folder: &Path) -> bool {
+pub fn is_mounted(folder: &Path) -> bool {
     let folder = folder
         .parent()
         .and_then(|parent| parent.canonicalize().ok())
