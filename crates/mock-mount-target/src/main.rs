@@ -13,6 +13,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use mock_mount_target::nfs::{Config, Profile};
 use mock_mount_target::{FaultPlan, LinkSettings, MockHandle, MockServer, MockServerBuilder, ServerCertificate};
 
+/// Buffers of a megabyte come and go on many threads, which glibc's allocator pays for with page faults.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A mount target for tests: TLS, IAM and bind as Amazon S3 Files has them, and an NFSv4.1/4.2 server behind.
 #[derive(Parser)]
 #[command(version)]

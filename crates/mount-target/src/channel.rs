@@ -1,6 +1,6 @@
 //! A connection as the layers above see it: calls go in, replies come out, many in flight (RFC 5531 §11).
 //!
-//! One task reads and one writes. A call registers its transaction id (xid) in a table and waits; the reader finds it
+//! One task reads and one writes; small messages are written before large ones that still wait. A call registers its transaction id (xid) in a table and waits; the reader finds it
 //! there when the reply's record has come. The message goes out as the segments it was encoded into, and the reply is
 //! a slice of the buffer it was read into, so payloads are not copied here.
 //!
@@ -27,6 +27,8 @@ use crate::rope::Rope;
 pub const DEFAULT_MAX_RECORD: usize = (1 << 20) + (64 << 10);
 /// The shortest message: xid and message type.
 const SHORTEST_MESSAGE: usize = 8;
+/// Messages of up to so many bytes go before larger ones: nobody asks for a name behind a hundred megabytes of writes.
+const SMALL_MESSAGE: usize = 16 << 10;
 /// How much is put into one write at most, in bytes and segments.
 const BATCH: (usize, usize) = (1 << 20, 64);
 /// How long a failed write leaves the reader to find out why (an alert may be waiting there), and how long closing
@@ -41,7 +43,7 @@ const REPLY: u32 = 1;
 pub struct ChannelOptions {
     /// The largest record accepted from the peer, in bytes.
     pub max_record: usize,
-    /// Messages that may wait to be written.
+    /// Messages that may wait to be written, small and large ones each.
     pub outgoing: usize,
     /// Calls of the server that may wait to be answered; more are dropped.
     pub incoming: usize,
@@ -217,7 +219,8 @@ pub struct Channel(Arc<Inner>);
 
 struct Inner {
     shared: Arc<Shared>,
-    outgoing: mpsc::Sender<Vec<Bytes>>,
+    small: mpsc::Sender<Vec<Bytes>>,
+    large: mpsc::Sender<Vec<Bytes>>,
     tasks: Mutex<Option<[JoinHandle<()>; 2]>>,
 }
 
@@ -266,13 +269,14 @@ impl Channel {
             max_record: AtomicUsize::new(options.max_record),
             counters: Counters::default(),
         });
-        let (outgoing, queue) = mpsc::channel(options.outgoing.max(1));
+        let (small, small_queue) = mpsc::channel(options.outgoing.max(1));
+        let (large, large_queue) = mpsc::channel(options.outgoing.max(1));
         let (incoming_sender, incoming) = mpsc::channel(options.incoming.max(1));
         let (reader, writer) = tokio::io::split(io);
-        let read = read_records(reader, Arc::clone(&shared), incoming_sender, outgoing.downgrade());
-        let write = write_records(writer, Arc::clone(&shared), queue);
+        let read = read_records(reader, Arc::clone(&shared), incoming_sender, small.downgrade());
+        let write = write_records(writer, Arc::clone(&shared), small_queue, large_queue);
         let tasks = Mutex::new(Some([tokio::spawn(read), tokio::spawn(write)]));
-        (Self(Arc::new(Inner { shared, outgoing, tasks })), incoming)
+        (Self(Arc::new(Inner { shared, small, large, tasks })), incoming)
     }
 
     /// Sends a call and waits for its reply. `segments` are the whole message; its first four bytes are replaced by
@@ -281,12 +285,19 @@ impl Channel {
     /// Dropping the future gives the call up; its reply, if one comes, is ignored. There is no time limit here.
     pub async fn call(&self, segments: Vec<Bytes>) -> Result<Bytes, ChannelError> {
         let shared = &self.0.shared;
-        let place = self.0.outgoing.reserve().await.map_err(|_| shared.lost_error())?;
+        let size = segments.iter().map(Bytes::len).sum::<usize>();
+        let queue = if size <= SMALL_MESSAGE { &self.0.small } else { &self.0.large };
+        let place = queue.reserve().await.map_err(|_| shared.lost_error())?;
         let (xid, reply) = shared.register()?;
         let _registered = Registered { shared, xid };
         place.send(framed(segments, Some(xid))?);
         count(&shared.counters.calls, 1);
         reply.await.map_err(|_| shared.lost_error())
+    }
+
+    /// Gives the connection up, without waiting for its end: it does not answer any more. Calls still waiting are lost.
+    pub fn give_up(&self) {
+        self.0.shared.lose(LossReason::ClosedHere);
     }
 
     /// Changes the largest record accepted, in bytes (after a session has agreed on its sizes).
@@ -398,21 +409,24 @@ async fn read_records<S: AsyncRead + AsyncWrite>(
 async fn write_records<S: AsyncRead + AsyncWrite>(
     mut io: WriteHalf<S>,
     shared: Arc<Shared>,
-    mut queue: mpsc::Receiver<Vec<Bytes>>,
+    mut small: mpsc::Receiver<Vec<Bytes>>,
+    mut large: mpsc::Receiver<Vec<Bytes>>,
 ) {
     let gone = shared.gone();
     tokio::pin!(gone);
     let mut rope = Rope::default();
     loop {
         let record = tokio::select! {
-            record = queue.recv() => record,
+            biased;
             _ = &mut gone => None,
+            Some(record) = small.recv() => Some(record),
+            Some(record) = large.recv() => Some(record),
         };
         let Some(record) = record else { break };
         rope.extend(record);
         // What else is ready goes into the same write: one TLS record and one packet for many small calls.
         while rope.remaining() < BATCH.0 && rope.segments() < BATCH.1 {
-            let Ok(more) = queue.try_recv() else { break };
+            let Ok(more) = small.try_recv().or_else(|_| large.try_recv()) else { break };
             rope.extend(more);
         }
         let bytes = rope.remaining();
@@ -430,7 +444,8 @@ async fn write_records<S: AsyncRead + AsyncWrite>(
             }
         }
     }
-    queue.close();
+    small.close();
+    large.close();
     let _ = tokio::time::timeout(GRACE, io.shutdown()).await;
 }
 

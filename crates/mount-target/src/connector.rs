@@ -9,12 +9,12 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use nfs4::awsfile::{PartitionId, ScaleUpConfig};
-use tokio::io::DuplexStream;
+use tokio::io::{BufReader, DuplexStream};
 
-use crate::bind::{self, AfterBind, CallFailure, DirectReads, MountIdentity};
+use crate::bind::{self, AfterBind, AfterFurtherBind, CallFailure, DirectReads, MountIdentity};
 use crate::certificate::{CertificateRequest, ClientCertificate, ClientInfo, ClientKey};
 use crate::channel::{Channel, ChannelOptions, Incoming};
 use crate::credentials::CredentialsSource;
@@ -23,6 +23,15 @@ use crate::error::{ChannelError, ConnectError, LossReason};
 use crate::renewal::Verdict;
 use crate::target::Target;
 use crate::tls::{Expected, TlsClient, Trust};
+
+/// How much is read from the socket below TLS at once, in bytes.
+const TLS_READ: usize = 256 << 10;
+/// How much may be encrypted before it is written to the socket, in bytes.
+const TLS_WRITE: usize = 256 << 10;
+
+/// How often and for how long the partition of a further connection is looked for.
+const FURTHER_ATTEMPTS: u32 = 120;
+const FURTHER_LIMIT: Duration = Duration::from_secs(15);
 
 /// What a connector is made from.
 #[derive(Debug, Clone)]
@@ -228,6 +237,33 @@ impl Connector {
         Ok(Connected { direct_reads, ..bound })
     }
 
+    /// Opens one more connection for a session in `partition`. `None`: there is none to be had now, or the bind rules allow
+    /// none (PROTOCOL.md §3), and asking again soon is of no use.
+    pub async fn connect_further(&self, partition: Option<&PartitionId>) -> Result<Option<Connected>, ConnectError> {
+        if !self.bind {
+            return Ok(Some(self.open().await?));
+        }
+        let Some(partition) = partition else { return Ok(None) };
+        let started = Instant::now();
+        for _ in 0..FURTHER_ATTEMPTS {
+            let opened = self.open().await?;
+            let answer = bind::bind(&opened.channel, &self.identity).await;
+            match bind::after_further_bind(partition, &answer) {
+                AfterFurtherBind::Join => return Ok(Some(Connected { partition: Some(*partition), ..opened })),
+                AfterFurtherBind::TryAgain => opened.channel.close().await,
+                AfterFurtherBind::BackOff => {
+                    tracing::debug!(?answer, "no further connection");
+                    opened.channel.close().await;
+                    return Ok(None);
+                }
+            }
+            if started.elapsed() >= FURTHER_LIMIT {
+                break;
+            }
+        }
+        Ok(None)
+    }
+
     /// Opens a connection and makes sure that it answers, which a handshake in TLS 1.3 does not prove yet.
     async fn connect_without_partition(&self) -> Result<Connected, ConnectError> {
         let opened = self.open().await?;
@@ -305,7 +341,10 @@ impl TlsRoute {
             server_name: &target.server_name,
             file_system_id: &target.file_system_id,
         };
-        let stream = self.tls.handshake(stream, &certificate, expected, self.handshake_limit).await?;
+        // rustls takes one TLS record at a time; the socket gives many.
+        let stream = BufReader::with_capacity(TLS_READ, stream);
+        let mut stream = self.tls.handshake(stream, &certificate, expected, self.handshake_limit).await?;
+        stream.get_mut().1.set_buffer_limit(Some(TLS_WRITE));
         let tls_version = stream.get_ref().1.protocol_version().map(|version| format!("{version:?}"));
         let peer = Peer { address, server_name: Some(target.server_name.clone()), tls_version };
         Ok((Channel::new(stream, options), peer))

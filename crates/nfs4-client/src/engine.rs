@@ -13,17 +13,31 @@ use mount_target::Channel;
 use nfs4::compound::{Argop4, Resop4};
 use nfs4::ops::session::Sequence4args;
 use nfs4::types::Sessionid4;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::attr::{Cred, Limits};
+use crate::channels::Channels;
 use crate::compound::{Replies, encode_compound};
 use crate::error::{Error, Result};
 use crate::options::ClientOptions;
 use crate::session::{Backoff, Lease, SlotTable, SlotUse};
 use crate::state::Opens;
 use crate::verdict::{Judged, Verdict, judge, skip_restored, verdict};
+
+/// A READ or WRITE of more payload bytes than this is a large transfer.
+const LARGE: usize = 64 << 10;
+
+/// How many bytes of file data a request moves at most.
+fn payload(ops: &[Argop4]) -> usize {
+    let of = |op: &Argop4| match op {
+        Argop4::Read(read) => read.count as usize,
+        Argop4::Write(write) => write.data.iter().map(Bytes::len).sum(),
+        _ => 0,
+    };
+    ops.iter().map(of).fold(0, usize::saturating_add)
+}
 
 /// A session and what it allows.
 #[derive(Debug)]
@@ -125,12 +139,12 @@ impl Session {
     }
 }
 
-/// A session on a connection. Each recovery publishes a new one with a higher generation.
+/// A session on its connections. Each recovery publishes a new one with a higher generation.
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) generation: u64,
     pub(crate) session: Arc<Session>,
-    pub(crate) channel: Channel,
+    pub(crate) channels: Channels,
 }
 
 /// Where the client stands.
@@ -226,6 +240,8 @@ pub(crate) struct Engine {
     pub(crate) counts: Counts,
     pub(crate) lease: Mutex<Lease>,
     limits: Mutex<Limits>,
+    /// Large transfers take one of these, fewer than there are slots: names and attributes never wait for bulk data.
+    large: Semaphore,
     machine_name: String,
     call_timeout: Duration,
     soft_timeout: Option<Duration>,
@@ -255,6 +271,7 @@ impl Engine {
             opens: Opens::default(),
             counts: Counts::default(),
             lease: Mutex::new(lease),
+            large: Semaphore::new((limits.slots as usize * 3 / 4).max(1)),
             limits: Mutex::new(limits),
             machine_name: options.machine_name.clone(),
             call_timeout: options.call_timeout,
@@ -362,6 +379,8 @@ impl Engine {
     async fn exchange(&self, link: &Arc<Link>, request: &Request, ops: &[Argop4]) -> Result<Exchange> {
         let session = Arc::clone(&link.session);
         let mut link = Arc::clone(link);
+        let payload = payload(ops);
+        let _large = if payload > LARGE { Some(self.large.acquire().await.map_err(|_| Error::Closed)?) } else { None };
         let Some(used) = session.take_slot().await else {
             self.newer_than(link.generation).await?;
             return Ok(Exchange::Anew { sent: false });
@@ -379,24 +398,18 @@ impl Engine {
         self.counts.compounds.fetch_add(1, Ordering::Relaxed);
         loop {
             let sent_at = Instant::now();
-            let record = match timeout(self.call_timeout, link.channel.call(segments.clone())).await {
-                Ok(Ok(record)) => record,
-                lost => {
-                    if lost.is_err() {
-                        tracing::warn!(
-                            "the server has not answered for {} s; connecting again",
-                            self.call_timeout.as_secs()
-                        );
-                    }
-                    unanswered = true;
-                    self.report(Report::ChannelLost(link.generation)).await;
-                    link = self.newer_than(link.generation).await?;
-                    if !Arc::ptr_eq(&link.session, &session) {
-                        return Ok(Exchange::Anew { sent: true });
-                    }
-                    self.counts.repeated.fetch_add(1, Ordering::Relaxed);
-                    continue;
+            let Some(place) = link.channels.take(payload) else {
+                self.report(Report::ChannelLost(link.generation)).await;
+                link = self.newer_than(link.generation).await?;
+                if !Arc::ptr_eq(&link.session, &session) {
+                    return Ok(Exchange::Anew { sent: unanswered });
                 }
+                continue;
+            };
+            let Ok(record) = self.answer_on(place.channel(), segments.clone()).await else {
+                unanswered = true;
+                self.counts.repeated.fetch_add(1, Ordering::Relaxed);
+                continue;
             };
             let judged = judge(record, &session.id, used);
             match judged {
@@ -426,13 +439,7 @@ impl Engine {
                     session.give_back(used, true);
                     return Ok(Exchange::Anew { sent: true });
                 }
-                Judged::NotBound => {
-                    self.report(Report::ChannelLost(link.generation)).await;
-                    link = self.newer_than(link.generation).await?;
-                    if !Arc::ptr_eq(&link.session, &session) {
-                        return Ok(Exchange::Anew { sent: unanswered });
-                    }
-                }
+                Judged::NotBound => place.channel().give_up(),
                 Judged::SessionGone { executed } => {
                     self.report(Report::SessionLost(link.generation)).await;
                     self.newer_than(link.generation).await?;
@@ -440,6 +447,20 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Sends a request on a connection, and gives that up when it brings no answer.
+    async fn answer_on(&self, channel: &Channel, segments: Vec<Bytes>) -> std::result::Result<Bytes, ()> {
+        match timeout(self.call_timeout, channel.call(segments)).await {
+            Ok(Ok(record)) => return Ok(record),
+            Ok(Err(_)) => {}
+            Err(_) => {
+                let seconds = self.call_timeout.as_secs();
+                tracing::warn!("the server has not answered for {seconds} s; connecting again");
+            }
+        }
+        channel.give_up();
+        Err(())
     }
 
     /// Tells the keeper what the caller goes on to wait for, so this must arrive.
@@ -454,7 +475,7 @@ impl Engine {
     }
 
     /// The link to use now.
-    fn ready(&self) -> Result<Arc<Link>> {
+    pub(crate) fn ready(&self) -> Result<Arc<Link>> {
         match &*self.phase.borrow() {
             Phase::Ready(link) => Ok(Arc::clone(link)),
             Phase::Closed => Err(Error::Closed),

@@ -212,11 +212,17 @@ impl Handshake {
         })
     }
 
-    /// BIND_CONN_TO_SESSION (RFC 8881 §18.34): a new connection for an old session, both channels.
-    pub(crate) async fn bind_connection(&self, channel: &Channel, minor: u32, session: Sessionid4) -> Step<()> {
+    /// BIND_CONN_TO_SESSION (RFC 8881 §18.34): a new connection for an old session.
+    pub(crate) async fn bind_connection(
+        &self,
+        channel: &Channel,
+        minor: u32,
+        session: Sessionid4,
+        direction: ChannelDirFromClient4,
+    ) -> Step<()> {
         let op = Argop4::BindConnToSession(BindConnToSession4args {
             bctsa_sessid: session,
-            bctsa_dir: ChannelDirFromClient4::ForeOrBoth,
+            bctsa_dir: direction,
             bctsa_use_conn_in_rdma_mode: false,
         });
         let mut replies = self.ask(channel, minor, op).await?;

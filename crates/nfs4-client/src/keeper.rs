@@ -16,22 +16,23 @@ use nfs4::compound::Argop4;
 use nfs4::ops::dir::Lookup4args;
 use nfs4::ops::file::Getattr4args;
 use nfs4::ops::open::{Open4args, OpenClaim4, Openflag4, share};
-use nfs4::ops::session::{ReclaimComplete4args, seq4_status};
+use nfs4::ops::session::{ChannelDirFromClient4, ReclaimComplete4args, seq4_status};
 use nfs4::types::StateOwner4;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, sleep_until, timeout};
 
 use crate::answers::OpenAccess;
 use crate::attr::{FILE_ATTRS, FileAttr, Handle, LIMIT_ATTRS, Limits, longest_name};
 use crate::callback::{BackChannel, Effect};
+use crate::channels::Channels;
 use crate::compound::next;
 use crate::engine::{Engine, Link, Phase, Report, Request, Session};
 use crate::error::{Error, Result};
 use crate::handshake::{ASKED_OVERHEAD, Broken, ClientId, Granted, Handshake, Step, first_error, within};
 use crate::options::{ClientOptions, Dial};
 use crate::recovery::{Asker, Restore};
-use crate::session::{Backoff, LeaseStep};
+use crate::session::{Backoff, Growth, LeaseStep};
 
 /// Bytes of a request or reply beside its payload: RPC header with a full `AUTH_SYS` credential, SEQUENCE, PUTFH,
 /// the operation, and a GETATTR.
@@ -42,6 +43,8 @@ const FLAG_PAUSE: Duration = Duration::from_secs(5);
 const SHUTDOWN_STEP: Duration = Duration::from_secs(5);
 /// How long a callback's answer may wait to be sent.
 const CALLBACK_LIMIT: Duration = Duration::from_secs(5);
+/// How often to look whether the connections are enough.
+const LOOK: Duration = Duration::from_millis(500);
 /// Reports that may wait; more say nothing new.
 const REPORTS: usize = 64;
 
@@ -92,7 +95,7 @@ enum Trouble {
 struct Worker {
     engine: Arc<Engine>,
     dial: Arc<dyn Dial>,
-    handshake: Handshake,
+    handshake: Arc<Handshake>,
     phase: watch::Sender<Phase>,
     reports: mpsc::Receiver<Report>,
     generation: u64,
@@ -102,6 +105,11 @@ struct Worker {
     restore: Restore,
     acted_on_flags: Option<Instant>,
     renewing: Arc<AtomicBool>,
+    /// Connections of the session beside the one with the back channel.
+    further: Vec<Connected>,
+    growth: Growth,
+    /// Opens one more.
+    growing: JoinSet<Option<Connected>>,
 }
 
 /// The session in use.
@@ -120,14 +128,18 @@ pub(crate) async fn start(
     options: ClientOptions,
 ) -> Result<(Arc<Engine>, Keeper, (Handle, FileAttr))> {
     let up = dial.dial().await.map_err(|error| Error::Connect(Arc::new(error)))?;
-    let handshake = Handshake::new(&options);
+    let handshake = Arc::new(Handshake::new(&options));
     let (minor, client) = handshake.first_exchange_id(&up.channel).await.map_err(first_error)?;
     let granted = handshake.create_session(&up.channel, minor, client).await.map_err(first_error)?;
     let current = Current::new(&granted, minor, &up);
     let asker = Asker { handshake: &handshake, channel: &up.channel, session: &current.session };
     let (limits, root) = enter(asker, &granted).await.map_err(first_error)?;
 
-    let link = Arc::new(Link { generation: 1, session: Arc::clone(&current.session), channel: up.channel.clone() });
+    let link = Arc::new(Link {
+        generation: 1,
+        session: Arc::clone(&current.session),
+        channels: Channels::new([up.channel.clone()]),
+    });
     let (phase, phases) = watch::channel(Phase::Ready(link));
     let (report, reports) = mpsc::channel(REPORTS);
     let engine = Arc::new(Engine::new(phases, report, limits, &options));
@@ -146,6 +158,9 @@ pub(crate) async fn start(
         restore: Restore::Nothing,
         acted_on_flags: None,
         renewing: Arc::new(AtomicBool::new(false)),
+        further: Vec::new(),
+        growth: Growth::new(options.connections),
+        growing: JoinSet::new(),
     };
     let (stop, stopped) = oneshot::channel();
     let task = tokio::spawn(worker.run(up, stopped));
@@ -246,7 +261,7 @@ impl Worker {
         let closed = up.channel.closed();
         tokio::pin!(closed);
         loop {
-            let due = self.renew_if_due();
+            let due = self.renew_if_due().min(self.look(up.partition));
             tokio::select! {
                 reason = &mut closed => {
                     tracing::info!(%reason, "the connection to the mount target was lost");
@@ -258,9 +273,50 @@ impl Worker {
                         return trouble;
                     }
                 }
+                Some(grown) = self.growing.join_next() => self.grown(grown.ok().flatten()),
                 () = sleep_until(due.into()) => {}
             }
         }
+    }
+
+    /// Opens one more connection when those that there are have been busy for a while; returns when to look again.
+    fn look(&mut self, partition: Option<PartitionId>) -> Instant {
+        let now = Instant::now();
+        self.further.retain(|connected| connected.channel.lost().is_none());
+        let (Some(current), Ok(link)) = (&self.session, self.engine.ready()) else { return now + LOOK };
+        let connections = 1 + self.further.len();
+        if self.growing.is_empty() && self.growth.look(now, connections, link.channels.least_load()) {
+            let (dial, handshake, minor) = (Arc::clone(&self.dial), Arc::clone(&self.handshake), self.minor);
+            let (session, max_record) = (current.session.id, current.max_record);
+            self.growing.spawn(async move {
+                let connected = match dial.dial_further(partition).await {
+                    Ok(connected) => connected?,
+                    Err(error) => {
+                        tracing::debug!(%error, "no further connection");
+                        return None;
+                    }
+                };
+                let bound =
+                    handshake.bind_connection(&connected.channel, minor, session, ChannelDirFromClient4::Fore).await;
+                connected.channel.set_max_record(max_record);
+                bound.is_ok().then_some(connected)
+            });
+        }
+        now + LOOK
+    }
+
+    /// One more connection stands, or was not to be had.
+    fn grown(&mut self, connected: Option<Connected>) {
+        let Some(connected) = connected else {
+            self.growth.failed(Instant::now());
+            return;
+        };
+        if let Ok(link) = self.engine.ready() {
+            tracing::info!(connections = 2 + self.further.len(), "one more connection to the mount target");
+            link.channels.join(connected.channel.clone());
+        }
+        self.engine.counts.connections.fetch_add(1, Ordering::Relaxed);
+        self.further.push(connected);
     }
 
     /// Renews the lease when it is time; returns when to look again.
@@ -365,7 +421,10 @@ impl Worker {
         loop {
             let connected = match up.take() {
                 Some(connected) => connected,
-                None => self.dial(&mut backoff).await,
+                None => match self.next_of_session() {
+                    Some(connected) => connected,
+                    None => self.dial(&mut backoff).await,
+                },
             };
             match self.establish(&connected).await {
                 Ok(()) => return connected,
@@ -381,6 +440,16 @@ impl Worker {
             }
             sleep(backoff.pause()).await;
         }
+    }
+
+    /// Another connection of the session, which still stands.
+    fn next_of_session(&mut self) -> Option<Connected> {
+        while let Some(connected) = self.further.pop() {
+            if connected.channel.lost().is_none() {
+                return Some(connected);
+            }
+        }
+        None
     }
 
     async fn dial(&self, backoff: &mut Backoff) -> Connected {
@@ -410,6 +479,10 @@ impl Worker {
     async fn leave_session(&mut self, channel: &Channel) {
         let Some(current) = self.session.take() else { return };
         current.session.end();
+        self.growing.shutdown().await;
+        for connected in self.further.drain(..) {
+            connected.channel.close().await;
+        }
         // Where the server still has it, only we and it disagree about a slot; it must not stay behind.
         let destroyed = self.handshake.destroy_session(channel, self.minor, current.session.id);
         within(SHUTDOWN_STEP, "DESTROY_SESSION", destroyed).await;
@@ -447,10 +520,11 @@ impl Worker {
             return Ok(());
         }
         let elsewhere = matches!((&current.partition, &up.partition), (Some(old), Some(new)) if old != new);
+        let both = ChannelDirFromClient4::ForeOrBoth;
         let gone = if elsewhere || current.session.is_worn_out() {
             true
         } else {
-            match self.handshake.bind_connection(&up.channel, self.minor, current.session.id).await {
+            match self.handshake.bind_connection(&up.channel, self.minor, current.session.id, both).await {
                 Ok(()) => false,
                 Err(Broken::Channel) => return Err(Broken::Channel),
                 Err(broken) => {
@@ -509,8 +583,12 @@ impl Worker {
     fn publish(&mut self, up: &Connected) {
         let Some(current) = &self.session else { return };
         self.generation += 1;
-        let link =
-            Link { generation: self.generation, session: Arc::clone(&current.session), channel: up.channel.clone() };
+        let channels = std::iter::once(up).chain(&self.further).map(|connected| connected.channel.clone());
+        let link = Link {
+            generation: self.generation,
+            session: Arc::clone(&current.session),
+            channels: Channels::new(channels),
+        };
         self.phase.send_replace(Phase::Ready(Arc::new(link)));
     }
 
@@ -536,6 +614,10 @@ impl Worker {
         self.phase.send_replace(Phase::Closed);
         if let Some(current) = self.session.take() {
             current.session.end();
+        }
+        self.growing.shutdown().await;
+        for connected in self.further.drain(..) {
+            connected.channel.close().await;
         }
         if let Some(up) = up {
             up.channel.close().await;

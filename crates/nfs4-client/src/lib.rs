@@ -13,6 +13,7 @@
 mod answers;
 mod attr;
 mod callback;
+mod channels;
 mod client;
 mod compound;
 mod engine;
@@ -39,5 +40,5 @@ pub use engine::Counters;
 pub use error::{Errno, Error, Result};
 pub use locks::{Conflict, LockKind, LockRange, Locked};
 pub use nfs4::Nfs4Error;
-pub use options::{ClientOptions, Dial, Dialling};
+pub use options::{ClientOptions, Dial, Dialling, DiallingFurther};
 pub use state::OpenFile;

@@ -4,17 +4,25 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use mount_target::{ConnectError, Connected, Connector};
+use mount_target::{ConnectError, Connected, Connector, PartitionId};
 
 use crate::attr::Cred;
 
 /// What [`Dial::dial`] returns.
 pub type Dialling<'a> = Pin<Box<dyn Future<Output = Result<Connected, ConnectError>> + Send + 'a>>;
 
+/// What [`Dial::dial_further`] returns.
+pub type DiallingFurther<'a> = Pin<Box<dyn Future<Output = Result<Option<Connected>, ConnectError>> + Send + 'a>>;
+
 /// Makes a channel to the mount target, again and again. The certificate is renewed in there where needed.
 pub trait Dial: Send + Sync + 'static {
     /// Connects once; has a time limit of its own.
     fn dial(&self) -> Dialling<'_>;
+
+    /// One more connection for a session on a connection to `partition`, beside that one. `None`: there is none to be had.
+    fn dial_further(&self, _partition: Option<PartitionId>) -> DiallingFurther<'_> {
+        Box::pin(async { Ok(None) })
+    }
 
     /// The last connection was lost and another will be made in its place.
     fn start_over(&self) {}
@@ -23,6 +31,10 @@ pub trait Dial: Send + Sync + 'static {
 impl Dial for Connector {
     fn dial(&self) -> Dialling<'_> {
         Box::pin(self.connect())
+    }
+
+    fn dial_further(&self, partition: Option<PartitionId>) -> DiallingFurther<'_> {
+        Box::pin(async move { self.connect_further(partition.as_ref()).await })
     }
 
     fn start_over(&self) {
@@ -46,6 +58,8 @@ pub struct ClientOptions {
     pub slots: u32,
     /// Most payload bytes of a READ or WRITE to ask for.
     pub max_io: u32,
+    /// Most connections of a session. More than one are opened when they are kept busy, where the bind rules allow it.
+    pub connections: usize,
     /// How long a request may stay unanswered before the connection is taken for dead and made again.
     pub call_timeout: Duration,
     /// Soft mount: how long a caller waits at most before it gets an error. `None` waits for ever.
@@ -61,6 +75,7 @@ impl Default for ClientOptions {
             root: Vec::new(),
             slots: 128,
             max_io: 1 << 20,
+            connections: 4,
             call_timeout: Duration::from_mins(1),
             soft_timeout: None,
         }

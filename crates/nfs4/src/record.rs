@@ -1,8 +1,9 @@
 //! Record marking (RFC 5531 §11): a TCP stream cut into records of one or more fragments.
 //!
 //! The driver reads into [`RecordAssembler::buffer`] and takes whole records out with
-//! [`RecordAssembler::next_record`]. A record of one fragment (all that real servers send) comes out as a slice of the
-//! read buffer; only a record of several fragments is put together by copying.
+//! [`RecordAssembler::next_record`]. A large record of one fragment (all that real servers send) is read into a buffer of
+//! exactly its size and comes out as that buffer, without being copied. Small ones are copied out of a buffer that is
+//! used again, so that whoever keeps a few bytes of a reply never keeps more than that reply alive.
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -12,7 +13,7 @@ pub const LAST_FRAGMENT: u32 = 0x8000_0000;
 /// Fragments of less than this many bytes on average are taken for an attack (a real sender has one per record).
 const MAX_FRAGMENTS: u32 = 1024;
 
-/// How much is read at once when the size of the next record is not known yet.
+/// How much is read at once when the size of the next record is not known yet; larger records get a buffer of their own.
 const READ_AHEAD: usize = 64 * 1024;
 
 /// The stream cannot be followed any further; the connection has to go.
@@ -31,10 +32,21 @@ pub enum RecordError {
     TooManyFragments,
 }
 
+/// A fragment that is read into a buffer of its own.
+#[derive(Debug)]
+struct Large {
+    /// Has room for the whole fragment and no more.
+    buffer: BytesMut,
+    len: usize,
+    last: bool,
+}
+
 /// Puts records together from whatever the stream yields.
 #[derive(Debug)]
 pub struct RecordAssembler {
+    /// Marks and small fragments.
     buffer: BytesMut,
+    large: Option<Large>,
     /// Fragments of the current record that came before the one being read.
     earlier: BytesMut,
     fragments: u32,
@@ -44,7 +56,7 @@ pub struct RecordAssembler {
 impl RecordAssembler {
     /// An assembler that accepts records of up to `limit` bytes.
     pub fn new(limit: usize) -> Self {
-        Self { buffer: BytesMut::new(), earlier: BytesMut::new(), fragments: 0, limit }
+        Self { buffer: BytesMut::new(), large: None, earlier: BytesMut::new(), fragments: 0, limit }
     }
 
     /// Changes the largest record accepted, in bytes.
@@ -52,13 +64,16 @@ impl RecordAssembler {
         self.limit = limit;
     }
 
-    /// Where the next bytes of the stream belong; has room for what is missing of the current fragment.
+    /// Where the next bytes of the stream belong. No more may be put there than it has room for.
     pub fn buffer(&mut self) -> &mut BytesMut {
-        let want = match self.mark() {
-            Some((len, _)) if len <= self.limit => (4 + len).saturating_sub(self.buffer.len()),
-            _ => 0,
-        };
-        self.buffer.reserve(want.max(READ_AHEAD.min(self.limit + 4)));
+        if let Some(large) = &mut self.large {
+            return &mut large.buffer;
+        }
+        let all = READ_AHEAD.min(self.limit + 4);
+        let (used, room) = (self.buffer.len(), self.buffer.capacity() - self.buffer.len());
+        if room < (all - used.min(all)).max(1).min(all / 4 + 1) {
+            self.buffer.reserve((all - used.min(all)).max(1));
+        }
         &mut self.buffer
     }
 
@@ -68,22 +83,43 @@ impl RecordAssembler {
         Some(((mark & !LAST_FRAGMENT) as usize, mark & LAST_FRAGMENT != 0))
     }
 
+    /// The next fragment, if it has arrived, and whether it is its record's last.
+    fn next_fragment(&mut self) -> Result<Option<(Bytes, bool)>, RecordError> {
+        if let Some(large) = self.large.take_if(|large| large.buffer.len() >= large.len) {
+            return Ok(Some((large.buffer.freeze(), large.last)));
+        }
+        if self.large.is_some() {
+            return Ok(None);
+        }
+        let Some((len, last)) = self.mark() else { return Ok(None) };
+        let announced = self.earlier.len() + len;
+        if announced > self.limit {
+            return Err(RecordError::TooLarge { announced, limit: self.limit });
+        }
+        let there = self.buffer.len() - 4;
+        if there < len && 4 + len > READ_AHEAD {
+            let mut buffer = BytesMut::with_capacity(len);
+            buffer.extend_from_slice(&self.buffer[4..]);
+            self.buffer.clear();
+            self.large = Some(Large { buffer, len, last });
+            return Ok(None);
+        }
+        if there < len {
+            return Ok(None);
+        }
+        self.buffer.advance(4);
+        let fragment = Bytes::copy_from_slice(&self.buffer[..len]);
+        self.buffer.advance(len);
+        Ok(Some((fragment, last)))
+    }
+
     /// The next whole record, if it has arrived.
     pub fn next_record(&mut self) -> Result<Option<Bytes>, RecordError> {
-        while let Some((len, last)) = self.mark() {
-            let announced = self.earlier.len() + len;
-            if announced > self.limit {
-                return Err(RecordError::TooLarge { announced, limit: self.limit });
-            }
-            if self.buffer.len() < 4 + len {
-                return Ok(None);
-            }
-            self.buffer.advance(4);
-            let fragment = self.buffer.split_to(len);
+        while let Some((fragment, last)) = self.next_fragment()? {
             if last {
                 self.fragments = 0;
                 if self.earlier.is_empty() {
-                    return Ok(Some(fragment.freeze()));
+                    return Ok(Some(fragment));
                 }
                 self.earlier.extend_from_slice(&fragment);
                 return Ok(Some(self.earlier.split().freeze()));
@@ -99,7 +135,7 @@ impl RecordAssembler {
 
     /// Whether the stream may end here: no part of a record is waiting for its rest.
     pub fn is_between_records(&self) -> bool {
-        self.buffer.is_empty() && self.earlier.is_empty() && self.fragments == 0
+        self.buffer.is_empty() && self.large.is_none() && self.earlier.is_empty() && self.fragments == 0
     }
 }
 
@@ -115,11 +151,18 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn feed(assembler: &mut RecordAssembler, bytes: &[u8]) -> Result<Vec<Bytes>, RecordError> {
-        assembler.buffer().extend_from_slice(bytes);
+    fn feed(assembler: &mut RecordAssembler, mut bytes: &[u8]) -> Result<Vec<Bytes>, RecordError> {
         let mut out = Vec::new();
-        while let Some(record) = assembler.next_record()? {
-            out.push(record);
+        while !bytes.is_empty() {
+            let buffer = assembler.buffer();
+            let room = buffer.capacity() - buffer.len();
+            assert!(room > 0, "there is always room for more");
+            let (now, later) = bytes.split_at(room.min(bytes.len()));
+            buffer.extend_from_slice(now);
+            bytes = later;
+            while let Some(record) = assembler.next_record()? {
+                out.push(record);
+            }
         }
         Ok(out)
     }
@@ -156,6 +199,29 @@ mod tests {
                 if feed(&mut assembler, chunk).is_err() { return Ok(()); }
                 prop_assert!(assembler.earlier.len() <= 512);
                 prop_assert!(assembler.buffer.len() <= 512 + 4 + 64);
+            }
+        }
+    }
+
+    #[test]
+    fn a_kept_record_keeps_nothing_else_alive_and_a_large_one_is_not_copied() {
+        let (small, large) = (vec![1; 100], vec![2; 3 * READ_AHEAD]);
+        let mut stream = Vec::new();
+        for record in [&small, &large, &small, &large] {
+            stream.extend(record_mark(record.len()));
+            stream.extend(record);
+        }
+        for read in [10_000, stream.len()] {
+            let mut assembler = RecordAssembler::new(1 << 20);
+            let mut got = Vec::new();
+            for chunk in stream.chunks(read) {
+                got.extend(feed(&mut assembler, chunk).unwrap());
+            }
+            assert!(got.iter().zip([&small, &large, &small, &large]).all(|(got, sent)| got == sent));
+            assert!(assembler.is_between_records());
+            for record in got {
+                let len = record.len();
+                assert_eq!(record.try_into_mut().unwrap().capacity(), len);
             }
         }
     }

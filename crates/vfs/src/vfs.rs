@@ -93,6 +93,11 @@ impl Mount {
         name.starts_with(&self.hidden_prefix)
     }
 
+    /// Bytes of files that are in memory beside the page cache: under way or dirty.
+    pub(crate) fn bytes_elsewhere(&self) -> u64 {
+        self.fetching.get().saturating_add(self.gauge.get())
+    }
+
     pub(crate) fn may_read_ahead(&self, bytes: u64) -> bool {
         self.fetching.get().saturating_add(bytes) <= self.options.cache_size / 2
     }

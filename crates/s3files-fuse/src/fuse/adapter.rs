@@ -10,6 +10,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -69,7 +70,8 @@ impl Adapter {
         self.work.tasks.spawn_on(work(self.work.vfs.clone()), &self.work.runtime);
     }
 
-    /// Does `work` with the identity of who asks, in a task of its own.
+    /// Does `work` with the identity of who asks: on this thread as far as it gets without waiting, which is to the end
+    /// where everything is known or only has to be taken, and else in a task of its own.
     fn start<F>(&self, request: &Request, work: impl FnOnce(Vfs, Cred) -> F + Send + 'static)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -81,14 +83,16 @@ impl Adapter {
             Err(_) => runtime.block_on(in_flight.acquire_owned()).ok(),
         };
         let caller = Caller::from(request);
-        tasks.spawn_on(
-            async move {
-                let cred = groups.identify(caller);
-                work(vfs, cred).await;
-                drop(permit);
-            },
-            &runtime,
-        );
+        let mut answering = Box::pin(async move {
+            let cred = groups.identify(caller);
+            work(vfs, cred).await;
+            drop(permit);
+        });
+        let _entered = runtime.enter();
+        // A task polls it again with a waker of its own.
+        if answering.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            tasks.spawn_on(answering, &runtime);
+        }
     }
 }
 

@@ -20,6 +20,10 @@ use crate::failure::Failure;
 /// How long the last requests may take once the folder is unmounted; nobody waits for their answers any more.
 const LAST_REQUESTS: Duration = Duration::from_secs(30);
 
+/// Threads that take requests from the kernel. Each takes the bytes of a write out of it, and answers what is known.
+#[cfg(target_os = "linux")]
+const THREADS: usize = 4;
+
 /// How a folder is mounted.
 #[derive(Debug, Clone, Default)]
 pub struct MountOptions {
@@ -52,6 +56,11 @@ impl MountOptions {
         #[cfg(target_os = "macos")]
         if let Some(name) = &self.volume_name {
             options.push(MountOption::CUSTOM(format!("volname={}", name.replace(',', "_"))));
+        }
+        // Elsewhere fuser offers one only.
+        #[cfg(target_os = "linux")]
+        {
+            config.n_threads = Some(THREADS);
         }
         config.acl = if self.allow_other { SessionACL::All } else { SessionACL::Owner };
         config

@@ -66,6 +66,7 @@ impl Vfs {
         let mut got = Extents::default();
         let mut ended: Option<u64> = None;
         let mut asked_again = false;
+        let mut telling: Option<Instant> = None;
         for attempt in 0.. {
             let waits: Vec<Arc<Fetch>>;
             {
@@ -95,7 +96,7 @@ impl Vfs {
                     }
                 }
                 if attempt == 0 {
-                    self.plan(handle, &mut state, &range, &gaps);
+                    telling = self.plan(handle, &mut state, &range, &gaps).then(Instant::now);
                 } else {
                     for gap in &gaps {
                         self.fetch(&handle.node, &handle.open, &mut state, gap.clone(), true);
@@ -108,6 +109,9 @@ impl Vfs {
             }
             for fetch in waits {
                 let brought = fetch.wait().await?;
+                if let Some(asked) = telling.take() {
+                    handle.planner.lock().waited(asked.elapsed());
+                }
                 if fetch.is_tainted() && attempt < TRIES {
                     // Usable in principle; asking again gives what is there now.
                     continue;
@@ -143,18 +147,19 @@ impl Vfs {
         have
     }
 
-    /// Starts what the planner wants.
-    fn plan(&self, handle: &OpenHandle, state: &mut NodeState, range: &Range<u64>, gaps: &[Range<u64>]) {
+    /// Starts what the planner wants. Returns whether it wants to know how long the wait is.
+    fn plan(&self, handle: &OpenHandle, state: &mut NodeState, range: &Range<u64>, gaps: &[Range<u64>]) -> bool {
         let mount = self.mount();
         let limit = mount.options.readahead_limit.min(mount.options.cache_size / 4);
         let size = state.attrs.last().size;
-        let plan = handle.planner.lock().plan(range.clone(), size, !gaps.is_empty(), limit);
+        let plan = handle.planner.lock().plan(range.clone(), size, !gaps.is_empty(), limit, Instant::now());
         if !gaps.is_empty() {
             self.fetch(&handle.node, &handle.open, state, plan.demand, true);
         }
         for ahead in plan.ahead {
             self.fetch(&handle.node, &handle.open, state, ahead, false);
         }
+        plan.telling
     }
 
     /// Starts READs for what of `range` is neither on hand nor under way.
@@ -181,6 +186,7 @@ impl Vfs {
                 at = end;
             }
         }
+        mount.pages.lock().leave(mount.bytes_elsewhere());
     }
 
     fn start(&self, node: Arc<Node>, open: Arc<ServerOpen>, range: Range<u64>, wanted: bool) -> Arc<Fetch> {
@@ -207,6 +213,7 @@ impl Vfs {
             && !fetch.is_tainted()
         {
             let mut pages = self.mount().pages.lock();
+            pages.leave(self.mount().bytes_elsewhere().saturating_sub(fetch.range.end - fetch.range.start));
             for (at, data) in &brought.pieces {
                 pages.fill(node.id.serial, *at, data);
             }

@@ -23,11 +23,13 @@ pub(crate) struct Pages {
     bytes: u64,
     extents: usize,
     limit: u64,
+    /// Of the limit, so much is left to bytes that are under way or dirty.
+    left: u64,
 }
 
 impl Pages {
     pub(crate) fn new(limit: u64) -> Self {
-        Self { files: HashMap::new(), queue: VecDeque::new(), tick: 0, bytes: 0, extents: 0, limit }
+        Self { files: HashMap::new(), queue: VecDeque::new(), tick: 0, bytes: 0, extents: 0, limit, left: 0 }
     }
 
     /// Bytes kept.
@@ -47,6 +49,12 @@ impl Pages {
             self.files.remove(&file);
         }
         result
+    }
+
+    /// Leaves room for bytes of the mount that are in memory, but not here. A part of the limit is kept from them.
+    pub(crate) fn leave(&mut self, bytes: u64) {
+        self.left = bytes.min(self.limit / 4 * 3);
+        self.evict();
     }
 
     /// Keeps bytes, where there are none yet.
@@ -123,7 +131,7 @@ impl Pages {
     }
 
     fn evict(&mut self) {
-        while self.bytes + self.extents as u64 * OVERHEAD > self.limit {
+        while self.bytes + self.extents as u64 * OVERHEAD > self.limit - self.left {
             let Some((file, start, tick)) = self.queue.pop_front() else { return };
             if is_current(&self.files, file, start, tick) {
                 self.change(file, |extents, _| extents.remove(start));
@@ -157,6 +165,18 @@ mod tests {
         assert!(pages.get(2, 0..10).is_empty());
         assert_eq!(pages.get(1, 0..10).len(), 1);
         assert_eq!(pages.get(3, 0..10).len(), 1);
+    }
+
+    #[test]
+    fn room_that_is_left_to_others_is_not_used_until_they_give_it_back() {
+        let mut pages = Pages::new(8 * (1000 + OVERHEAD));
+        for (left, kept) in [(0, 8), (4, 4), (100, 2), (0, 8)] {
+            pages.leave(left * (1000 + OVERHEAD));
+            for file in 0..20 {
+                pages.fill(file, 0, &bytes(1, 1000));
+            }
+            assert_eq!(pages.bytes(), kept * 1000);
+        }
     }
 
     #[test]

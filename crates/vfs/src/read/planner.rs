@@ -1,11 +1,13 @@
 //! What to fetch for a read, and ahead of it.
 //!
-//! A pure struct for each open file. The one idea: the window grows only when a reader that goes straight through had to
-//! wait, so it ends up as large as bandwidth times delay asks for and no larger. A jump makes it small again, and only
-//! what was asked for (rounded to [`SMALL`]) is fetched. Readers that go backwards or in equal strides are followed the
-//! same way.
+//! A pure struct for each open file. The one idea: the window grows only when a reader that goes straight through has used
+//! it up and has to wait, and then only if the wait was for the distance. Where the bytes of the last window took much
+//! longer to come than the first of them did, the link is the limit: more bytes under way would only make others wait.
+//! So the window ends up as large as bandwidth times delay asks for. A jump makes it small again, and only what was
+//! asked for (rounded to [`SMALL`]) is fetched. Readers that go backwards or in equal strides are followed the same way.
 
 use std::ops::Range;
+use std::time::{Duration, Instant};
 
 /// Random reads are rounded to this, so that neighbours come along.
 const SMALL: u64 = 32 << 10;
@@ -15,7 +17,13 @@ const SMALL: u64 = 32 << 10;
 const SLACK: u64 = 512 << 10;
 
 /// The first window of a sequential reader.
-const FIRST_WINDOW: u64 = 2 << 20;
+const FIRST_WINDOW: u64 = 4 << 20;
+
+/// By how much the window grows at once.
+const GROWTH: u64 = 8;
+
+/// A window whose bytes took so many times as long as the first of them is more than the link needs.
+const PATIENCE: u32 = 3;
 
 /// What [`Planner::plan`] wants.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -24,6 +32,8 @@ pub(crate) struct Plan {
     pub(crate) demand: Range<u64>,
     /// Worth fetching along with it, the most useful first. Does not overlap `demand`.
     pub(crate) ahead: Vec<Range<u64>>,
+    /// [`Planner::waited`] wants to know how long this read has to wait.
+    pub(crate) telling: bool,
 }
 
 /// How a reader moves.
@@ -46,6 +56,11 @@ pub(crate) struct Planner {
     repeats: u32,
     pattern: Pattern,
     window: u64,
+    /// Since when the window is as large as it is, and how much was read since.
+    since: Option<Instant>,
+    passed: u64,
+    /// How long the reader waits for bytes that were not asked for before.
+    delay: Option<Duration>,
     /// Up to where a forward reader's data, or down to where a backward one's, is fetched or asked for.
     reached: u64,
 }
@@ -53,16 +68,14 @@ pub(crate) struct Planner {
 impl Planner {
     /// A read of `range` (not empty, within the file of `size` bytes). `waits`: not all of it is there. `limit`: largest
     /// window.
-    pub(crate) fn plan(&mut self, range: Range<u64>, size: u64, waits: bool, limit: u64) -> Plan {
+    pub(crate) fn plan(&mut self, range: Range<u64>, size: u64, waits: bool, limit: u64, now: Instant) -> Plan {
         let before = self.pattern;
         self.observe(&range);
         if self.pattern != before {
-            self.window = 0;
+            (self.window, self.since, self.passed) = (0, None, 0);
             self.reached = if self.pattern == Pattern::Backward { range.start } else { range.end };
         }
-        if self.pattern != Pattern::Random && waits {
-            self.window = (self.window * 4).max(FIRST_WINDOW).min(limit);
-        }
+        let telling = self.pattern != Pattern::Random && self.fit(&range, waits, limit, now);
         let demand = self.demand(&range, size, limit);
         let ahead = match self.pattern {
             Pattern::Random => Vec::new(),
@@ -71,7 +84,41 @@ impl Planner {
             Pattern::Stride(step) => self.strides(&range, step, size),
         };
         self.last = Some(range);
-        Plan { demand, ahead }
+        Plan { demand, ahead, telling }
+    }
+
+    /// Makes the window fit the link. Returns whether the wait of this read tells how far away the server is.
+    fn fit(&mut self, range: &Range<u64>, waits: bool, limit: u64, now: Instant) -> bool {
+        self.passed += range.end - range.start;
+        let Some(since) = self.since else {
+            if waits {
+                self.window = FIRST_WINDOW.min(limit);
+                (self.since, self.passed) = (Some(now), 0);
+            }
+            return waits;
+        };
+        if self.passed <= self.window {
+            return false;
+        }
+        let took = now.saturating_duration_since(since);
+        let delay = self.delay.unwrap_or(took);
+        if took > delay.saturating_mul(PATIENCE) {
+            // The link, or the reader, is the limit: what comes while one waits twice is enough.
+            let useful = u128::from(self.passed) * 2 * delay.as_micros() / took.as_micros().max(1);
+            let least = FIRST_WINDOW.min(self.window);
+            self.window = u64::try_from(useful).unwrap_or(u64::MAX).clamp(least, self.window);
+        } else if waits {
+            self.window = self.window.saturating_mul(GROWTH).min(limit);
+        } else {
+            return false;
+        }
+        (self.since, self.passed) = (Some(now), 0);
+        false
+    }
+
+    /// A read waited so long for bytes that were not asked for before.
+    pub(crate) fn waited(&mut self, delay: Duration) {
+        self.delay = Some(delay);
     }
 
     fn observe(&mut self, range: &Range<u64>) {
@@ -112,7 +159,7 @@ impl Planner {
         let from = self.reached.max(demand.end);
         let to = range.end.saturating_add(self.window).min(size);
         // Asked for in large parts: only when half of the window has been used up.
-        if self.last.is_none() || from >= to || (to < size && to - from < self.window / 2) {
+        if from >= to || (to < size && to - from < self.window / 2) {
             self.reached = from;
             return Vec::new();
         }
@@ -158,17 +205,32 @@ mod tests {
     const MIB: u64 = 1 << 20;
     const LIMIT: u64 = 64 * MIB;
 
-    /// Reads straight through; a read waits when nothing that was asked for before covers it. Returns the waits.
-    fn read_through(size: u64, unit: u64) -> u32 {
+    const DELAY: Duration = Duration::from_millis(30);
+
+    /// Reads straight through over a link of so many bytes per millisecond; a read waits when what was asked for has not
+    /// come. Returns the waits for what was not asked for before, and the largest window.
+    fn read_through(size: u64, unit: u64, speed: u64) -> (u32, u64) {
         let mut planner = Planner::default();
         let mut there = 0;
-        let mut waits = 0;
+        let (mut waits, mut window) = (0, 0);
         let mut at = 0;
+        let mut now = Instant::now();
+        let mut comes = now;
         while at < size {
             let end = (at + unit).min(size);
             let missing = end > there;
             waits += u32::from(missing);
-            let plan = planner.plan(at..end, size, missing, LIMIT);
+            let plan = planner.plan(at..end, size, missing, LIMIT, now);
+            window = window.max(planner.window);
+            if missing {
+                now += DELAY;
+                comes = now;
+            }
+            if plan.telling {
+                planner.waited(DELAY);
+            }
+            comes += Duration::from_micros(1000 * unit / speed);
+            now = now.max(comes);
             assert!(plan.demand.start <= at && plan.demand.end >= end);
             there = there.max(plan.demand.end);
             for range in plan.ahead {
@@ -177,21 +239,27 @@ mod tests {
             }
             at = end;
         }
-        waits
+        (waits, window)
     }
 
     #[test]
-    fn a_sequential_reader_waits_few_times() {
-        assert_eq!(read_through(200 * KIB, 128 * KIB), 1);
-        assert!(read_through(10 * MIB, 128 * KIB) <= 3);
-        assert!(read_through(100 * MIB, 128 * KIB) <= 3);
+    fn a_sequential_reader_far_away_waits_few_times() {
+        assert_eq!(read_through(200 * KIB, 128 * KIB, MIB).0, 1);
+        assert!(read_through(10 * MIB, 128 * KIB, MIB).0 <= 2);
+        assert!(read_through(100 * MIB, 128 * KIB, MIB).0 <= 3);
+    }
+
+    #[test]
+    fn a_window_grows_with_the_distance_and_not_with_a_narrow_link() {
+        assert!(read_through(200 * MIB, 128 * KIB, MIB).1 > 16 * MIB);
+        assert_eq!(read_through(200 * MIB, 128 * KIB, 12 * KIB).1, FIRST_WINDOW);
     }
 
     #[test]
     fn a_random_reader_fetches_what_it_reads_and_little_more() {
         let mut planner = Planner::default();
         for start in [700 * MIB, 3 * MIB, 500 * MIB, 40 * MIB] {
-            let plan = planner.plan(start..start + 4 * KIB, 1 << 40, true, LIMIT);
+            let plan = planner.plan(start..start + 4 * KIB, 1 << 40, true, LIMIT, Instant::now());
             assert!(plan.ahead.is_empty());
             assert!(plan.demand.end - plan.demand.start <= SMALL);
         }
@@ -202,7 +270,7 @@ mod tests {
         let mut planner = Planner::default();
         let mut ahead = Vec::new();
         for block in (90..100u64).rev() {
-            ahead.extend(planner.plan(block * MIB..(block + 1) * MIB, 100 * MIB, true, LIMIT).ahead);
+            ahead.extend(planner.plan(block * MIB..(block + 1) * MIB, 100 * MIB, true, LIMIT, Instant::now()).ahead);
         }
         assert!(!ahead.is_empty());
         assert!(ahead.iter().any(|range| range.start < 90 * MIB));
@@ -214,7 +282,7 @@ mod tests {
         let mut last = Plan::default();
         for n in 1..6u64 {
             let start = n * 10 * MIB;
-            last = planner.plan(start..start + 4 * KIB, 1 << 40, true, LIMIT);
+            last = planner.plan(start..start + 4 * KIB, 1 << 40, true, LIMIT, Instant::now());
         }
         assert!(last.ahead.contains(&(60 * MIB..60 * MIB + 4 * KIB)));
     }
@@ -224,7 +292,7 @@ mod tests {
         let mut planner = Planner::default();
         let unit = 128 * KIB;
         for n in [0u64, 1, 3, 2, 5, 4, 6] {
-            planner.plan(n * unit..(n + 1) * unit, 1 << 30, true, LIMIT);
+            planner.plan(n * unit..(n + 1) * unit, 1 << 30, true, LIMIT, Instant::now());
             assert_eq!(planner.pattern, Pattern::Forward);
         }
     }
@@ -240,7 +308,7 @@ mod tests {
             for (start, len, waits) in reads {
                 let start = start % size;
                 let range = start..(start + len).min(size);
-                let plan = planner.plan(range.clone(), size, waits, limit);
+                let plan = planner.plan(range.clone(), size, waits, limit, Instant::now());
                 prop_assert!(plan.demand.start <= range.start && plan.demand.end >= range.end && plan.demand.end <= size);
                 let mut total = 0;
                 for ahead in plan.ahead {

@@ -121,7 +121,9 @@ impl Vfs {
             let size = state.attrs.last().size.max(end);
             state.attrs.set_size(size);
             state.attrs.touch(crate::attr::Timestamp::from_system_time(std::time::SystemTime::now()));
-            mount.pages.lock().drop_range(handle.node.id.serial, offset..end);
+            let mut pages = mount.pages.lock();
+            pages.drop_range(handle.node.id.serial, offset..end);
+            pages.leave(mount.bytes_elsewhere());
         }
         self.pump(&handle.node, Push::Ready);
         Ok(len as u32)
@@ -146,7 +148,7 @@ impl Vfs {
         let short = push == Push::All || mount.gauge.is_awaited();
         Policy {
             max_write: u64::from(limits.max_write).max(1),
-            max_flights: (limits.slots as usize / 2).clamp(1, 32),
+            max_flights: (limits.slots as usize * 3 / 4).max(1),
             age: (push == Push::Old).then_some(mount.options.dirty_age),
             commit_soon: short || dirty > limit / 2,
             send_now: short,
@@ -321,6 +323,7 @@ impl Vfs {
 
     fn keep_clean(&self, node: &Node, clean: Vec<Piece>) {
         let mut pages = self.mount().pages.lock();
+        pages.leave(self.mount().bytes_elsewhere());
         for (at, data) in clean {
             pages.put(node.id.serial, at, &data);
         }
