@@ -27,6 +27,19 @@ pub struct Found {
     pub rights: Option<Access>,
     /// The beginning of its listing, where that was asked for and it is a directory that the caller may read.
     pub listing: Option<DirPage>,
+    /// Its first bytes, where they were asked for and it is a file that the caller may read.
+    pub data: Option<ReadData>,
+}
+
+/// What a LOOKUP shall bring along, besides attributes and rights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Along {
+    /// Nothing.
+    Nothing,
+    /// Of a directory, at most so many bytes of its listing.
+    Listing(u32),
+    /// Of a file, at most so many bytes from its beginning.
+    Start(u32),
 }
 
 /// One entry of a listing.
@@ -111,6 +124,17 @@ pub struct Opened {
     pub data: Option<ReadData>,
     /// What the name stands for, where one was to be looked up along with the open: this file or another.
     pub named: Option<Handle>,
+}
+
+/// What became of a new file and its first bytes.
+#[derive(Debug)]
+pub struct Born {
+    /// The file, open, with its attributes after everything that went well.
+    pub opened: Opened,
+    /// How many bytes were written and how safe they are; `None`: there were none.
+    pub written: Option<Result<(u32, Stability)>>,
+    /// Whether the attributes were set; `None`: there were none, or something before has failed.
+    pub set: Option<Result<()>>,
 }
 
 /// What was made by CREATE.

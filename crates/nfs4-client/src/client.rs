@@ -13,8 +13,8 @@ use nfs4::ops::open::{Close4args, Createhow4, Creatverfattr, Open4args, OpenClai
 use nfs4::types::{Bitmap4, NfsFtype4, Specdata4, StableHow4, StateOwner4, Stateid4, Verifier4};
 
 use crate::answers::{
-    Committed, Create, Created, DirEntry, DirPage, Found, Lookup, NewNode, OpenAccess, OpenHow, Opened, ReadData,
-    Stability, Written,
+    Along, Born, Committed, Create, Created, DirEntry, DirPage, Found, Lookup, NewNode, OpenAccess, OpenHow, Opened,
+    ReadData, Stability, Written,
 };
 use crate::attr::{
     Access, CHANGE, ChangeInfo, Cred, ENTRY_ATTRS, FILE_ATTRS, FS_ATTRS, FileAttr, FsStat, Handle, Limits, SetAttr,
@@ -72,6 +72,16 @@ fn set_after(attrs: &Fattr4) -> [Argop4; 2] {
 fn after_set(replies: &mut Replies, before: u64) -> Result<FileAttr> {
     replies.setattr()?;
     Ok(FileAttr { before: Some(before), ..file_attr(replies)? })
+}
+
+/// The next result must be that of a WRITE of `asked` bytes to stable storage.
+fn first_write(replies: &mut Replies, asked: usize) -> Result<(u32, Stability)> {
+    let written = next!(replies, Write, "WRITE")?;
+    if written.count as usize > asked || written.count == 0 || written.committed != StableHow4::FileSync4 {
+        let why = format!("{} of {asked} bytes were written as {:?}", written.count, written.committed);
+        return Err(Error::BadReply { op: "WRITE", why });
+    }
+    Ok((written.count, Stability::FileSync))
 }
 
 fn readdir(cookie: u64, verifier: [u8; 8], size: u32) -> Argop4 {
@@ -169,11 +179,11 @@ impl Client {
     /// LOOKUP of one name, with the directory's own attributes and what the caller may do with the file. A name that
     /// does not exist is an answer, not an error.
     ///
-    /// With `listing`, so many bytes of the listing come along if it is a directory.
-    pub async fn lookup(&self, cred: &Cred, dir: &Handle, name: &[u8], listing: Option<u32>) -> Result<Lookup> {
+    /// The beginning of a listing or of a file's data comes along where `along` asks for it and the name stands for such.
+    pub async fn lookup(&self, cred: &Cred, dir: &Handle, name: &[u8], along: Along) -> Result<Lookup> {
         let dir = dir.clone();
         let name = Bytes::copy_from_slice(name);
-        let listing = listing.map(|size| size.min(self.limits().max_read));
+        let most = self.limits().max_read;
         let mut replies = self
             .call(cred, move || {
                 let mut ops = vec![
@@ -184,8 +194,15 @@ impl Client {
                     getattr(FILE_ATTRS),
                     Argop4::Access(Access4args { access: Access::ALL.0 }),
                 ];
-                // What is no directory answers NFS4ERR_NOTDIR, and nothing comes after it.
-                ops.extend(listing.map(|size| readdir(0, [0; 8], size)));
+                // What is something else answers NFS4ERR_NOTDIR or NFS4ERR_ISDIR, and nothing comes after it.
+                match along {
+                    Along::Nothing => {}
+                    Along::Listing(size) => ops.push(readdir(0, [0; 8], size.min(most))),
+                    Along::Start(size) => {
+                        let (stateid, count) = (Stateid4::ANONYMOUS, size.min(most));
+                        ops.push(Argop4::Read(Read4args { stateid, offset: 0, count }));
+                    }
+                }
                 Ok(ops)
             })
             .await?
@@ -199,8 +216,16 @@ impl Client {
         }
         let (handle, attr) = file(&mut replies)?;
         let rights = granted(&mut replies);
-        let listing = listing.and_then(|_| dir_page(&mut replies, attr, rights).ok());
-        Ok(Lookup { dir, entry: Some(Found { handle, attr, rights, listing }) })
+        let mut found = Found { handle, attr, rights, listing: None, data: None };
+        match along {
+            Along::Nothing => {}
+            Along::Listing(_) => found.listing = dir_page(&mut replies, attr, rights).ok(),
+            Along::Start(size) => {
+                let read = next!(replies, Read, "READ").ok().filter(|read| read.data.len() <= size as usize);
+                found.data = read.map(|read| ReadData { data: read.data.0, eof: read.eof });
+            }
+        }
+        Ok(Lookup { dir, entry: Some(found) })
     }
 
     /// LOOKUPP: the parent directory.
@@ -336,6 +361,83 @@ impl Client {
                 Err(error)
             }
         }
+    }
+
+    /// OPEN of a name that may not exist yet, WRITE of its first bytes to stable storage and SETATTR, in one round trip. A
+    /// file that exists is cut or grown to the size in `attrs`.
+    ///
+    /// # Errors
+    /// What the OPEN met with; what came after it is in the answer.
+    pub async fn create_and_write(
+        &self,
+        cred: &Cred,
+        dir: &Handle,
+        name: &[u8],
+        access: OpenAccess,
+        attrs: SetAttr,
+        data: Vec<Bytes>,
+        set: Option<SetAttr>,
+    ) -> Result<Born> {
+        let asked: usize = data.iter().map(Bytes::len).sum();
+        if asked > self.limits().max_write as usize {
+            return Err(Error::TooLarge { size: asked, limit: self.limits().max_write as usize });
+        }
+        let state = OpenState::new(cred, access);
+        let owner = state.owner();
+        let (dir, name) = (dir.clone(), Bytes::copy_from_slice(name));
+        let attrs = encode(&attrs.to_wire())?;
+        let after = set.map(|set| encode(&set.to_wire())).transpose()?;
+        let build = move || {
+            let mut ops = vec![
+                putfh(&dir),
+                Argop4::Open(Open4args {
+                    seqid: 0,
+                    share_access: access.to_wire() | share::WANT_NO_DELEG,
+                    share_deny: share::DENY_NONE,
+                    owner: StateOwner4 { clientid: 0, owner: owner.clone().into() },
+                    openhow: Openflag4::Create(Createhow4::Unchecked(attrs.clone())),
+                    claim: OpenClaim4::Null(name.clone().into()),
+                }),
+                Argop4::Getfh,
+                getattr(FILE_ATTRS),
+            ];
+            if asked > 0 {
+                let (stateid, stable) = (Stateid4::CURRENT, StableHow4::FileSync4);
+                ops.push(Argop4::Write(Write4args { stateid, offset: 0, stable, data: data.clone() }));
+            }
+            if let Some(attrs) = &after {
+                let set = Setattr4args { stateid: Stateid4::ANONYMOUS, obj_attributes: attrs.clone() };
+                ops.push(Argop4::Setattr(set));
+            }
+            if ops.len() > 4 {
+                ops.push(getattr(FILE_ATTRS));
+            }
+            Ok(ops)
+        };
+        let mut replies = self.change(cred, build).await?.replies;
+        next!(replies, Putfh, "PUTFH")?;
+        let opened = next!(replies, Open, "OPEN")?;
+        let handle = Handle::from_wire(&next!(replies, Getfh, "GETFH")?.object);
+        let file = self.engine.opens().add(state, handle, opened.stateid, opened.rflags);
+        let made = match file_attr(&mut replies) {
+            Ok(attr) => attr,
+            Err(error) => {
+                // The open itself went through: it must not stay behind.
+                let _ = self.close(&file).await;
+                return Err(error);
+            }
+        };
+        let written = (asked > 0).then(|| first_write(&mut replies, asked));
+        let goes_on = !matches!(written, Some(Err(_)));
+        let set = set.filter(|_| goes_on).map(|_| replies.setattr().map(drop));
+        let is_whole = goes_on && !matches!(set, Some(Err(_))) && (asked > 0 || set.is_some());
+        let attr = match is_whole.then(|| file_attr(&mut replies)) {
+            Some(Ok(attr)) => FileAttr { before: Some(made.change), ..attr },
+            _ => made,
+        };
+        let dir_change = Some(opened.cinfo.into());
+        let opened = Opened { file, attr, dir_change, rights: None, data: None, named: None };
+        Ok(Born { opened, written, set })
     }
 
     /// OPEN of a file whose handle is known.
@@ -614,7 +716,7 @@ impl Client {
             }
             // The first attempt's answer was lost together with its session: what exists now is what it made.
             Err(error) if done.repeated && error.status() == Some(Nfs4Error::Exist) => {
-                let found = self.lookup(cred, dir, name, None).await?;
+                let found = self.lookup(cred, dir, name, Along::Nothing).await?;
                 let Found { handle, attr, .. } = found.entry.ok_or(error)?;
                 let change = ChangeInfo { atomic: false, before: 0, after: found.dir.change };
                 Ok(Created { handle, attr, dir_change: change })

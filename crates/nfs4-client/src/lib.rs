@@ -31,8 +31,8 @@ mod verdict;
 mod xattrs;
 
 pub use answers::{
-    Committed, Copied, Create, Created, DirEntry, DirPage, Found, Lookup, NewNode, OpenAccess, OpenHow, Opened,
-    ReadData, SeekWhat, Stability, Written, XattrSet,
+    Along, Born, Committed, Copied, Create, Created, DirEntry, DirPage, Found, Lookup, NewNode, OpenAccess, OpenHow,
+    Opened, ReadData, SeekWhat, Stability, Written, XattrSet,
 };
 pub use attr::{Access, ChangeInfo, Cred, FileAttr, FileKind, FsStat, Handle, Limits, SetAttr, TimeSet, Timestamp};
 pub use client::Client;

@@ -11,8 +11,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use mount_target::{ChannelOptions, Connector};
 use nfs4_client::{
-    Access, Client, ClientOptions, Committed, Create, Cred, Errno, Handle, LockKind, LockRange, NewNode, OpenAccess,
-    OpenFile, OpenHow, SeekWhat, SetAttr, Stability, XattrSet,
+    Access, Along, Client, ClientOptions, Committed, Create, Cred, Errno, Handle, LockKind, LockRange, NewNode,
+    OpenAccess, OpenFile, OpenHow, SeekWhat, SetAttr, Stability, XattrSet,
 };
 use relay::Relay;
 
@@ -153,8 +153,8 @@ async fn names_come_and_go() {
         let again = client.open(&cred, &made.handle, b"x", new_file()).await.unwrap_err();
         assert_eq!(again.errno(), Errno::Exist);
         client.rename(&cred, &made.handle, b"x", &dir, b"y").await.unwrap();
-        assert!(client.lookup(&cred, &made.handle, b"x", None).await.unwrap().entry.is_none());
-        let found = client.lookup(&cred, &dir, b"y", None).await.unwrap().entry.unwrap();
+        assert!(client.lookup(&cred, &made.handle, b"x", Along::Nothing).await.unwrap().entry.is_none());
+        let found = client.lookup(&cred, &dir, b"y", Along::Nothing).await.unwrap().entry.unwrap();
         assert_eq!(found.handle, *opened.file.handle());
         let (granted, _) = client.access(&cred, &found.handle, Access::READ.and(Access::MODIFY)).await.unwrap();
         assert_eq!(granted, Access::READ.and(Access::MODIFY));

@@ -36,7 +36,7 @@ impl Vfs {
         length: u64,
     ) -> Result<u64> {
         self.writable()?;
-        let (from, to) = (self.handle(from)?, self.handle(to)?);
+        let (from, to) = (self.handle(from).await?, self.handle(to).await?);
         if from.open.access == OpenAccess::Write || !to.open.writes() {
             return Err(Error::BadHandle);
         }
@@ -85,11 +85,22 @@ impl Vfs {
         let client = &self.mount().client;
         for _ in 0..TRIES {
             let sent = Instant::now();
-            let copied = match client.copy(&from.open.file(), offset_from, &to.open.file(), offset_to, length).await {
+            let copied = match client
+                .copy(&self.file_of(&from.open).await?, offset_from, &self.file_of(&to.open).await?, offset_to, length)
+                .await
+            {
                 Err(nfs4_client::Error::StateLost) => {
                     self.reopen(&from.open).await?;
                     self.reopen(&to.open).await?;
-                    client.copy(&from.open.file(), offset_from, &to.open.file(), offset_to, length).await
+                    client
+                        .copy(
+                            &self.file_of(&from.open).await?,
+                            offset_from,
+                            &self.file_of(&to.open).await?,
+                            offset_to,
+                            length,
+                        )
+                        .await
                 }
                 copied => copied,
             };

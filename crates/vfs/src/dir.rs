@@ -188,9 +188,8 @@ impl Vfs {
     /// # Errors
     /// When it is none.
     #[allow(clippy::unused_async)] // one day it may have to ask; the adapter treats all calls alike
-    pub async fn opendir(&self, cred: &Cred, ino: u64) -> Result<Fh> {
+    pub async fn opendir(&self, _cred: &Cred, ino: u64) -> Result<Fh> {
         let node = self.directory(ino)?;
-        self.walk_to(cred, &node);
         let fh = self.mount().next_fh();
         self.mount().dirs.insert(fh.0, Arc::new(DirHandle { node, listing: Locked::default() }));
         Ok(fh)
@@ -221,6 +220,10 @@ impl Vfs {
     ) -> Result<Vec<DirItem>> {
         let handle = self.mount().dirs.get(&fh.0).map(|handle| Arc::clone(&handle)).ok_or(Error::BadHandle)?;
         let dir = &handle.node;
+        if offset == 0 {
+            self.settle_in(Some(dir.ino())).await;
+            self.walk_to(cred, dir);
+        }
         let known = handle.listing.lock().clone();
         let listing = match known {
             Some(listing) if offset > 0 => listing,
@@ -450,7 +453,7 @@ impl Vfs {
         self.list(cred, dir, false);
     }
 
-    /// A program opens a directory: if it is walking a tree, what it will open next is listed ahead.
+    /// A program reads a directory: if it is walking a tree, what it will open next is listed ahead.
     fn walk_to(&self, cred: &Cred, dir: &Arc<Node>) {
         let (now, parent) = (Instant::now(), dir.lock().place.as_ref().map(|place| place.parent));
         let walk = &self.mount().walk;

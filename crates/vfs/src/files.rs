@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use nfs4_client::{Access, Create, Cred, Errno, Lookup, OpenAccess, OpenFile, OpenHow};
+use nfs4_client::{Access, Along, Create, Cred, Errno, Lookup, OpenAccess, OpenFile, OpenHow};
 
 use crate::attr::FileKind;
 use crate::error::{Error, Result};
@@ -36,6 +36,13 @@ pub(crate) struct OpenHandle {
     pub(crate) failures_seen: Locked<u64>,
 }
 
+impl OpenHandle {
+    /// One that has told of so many failures to write.
+    pub(crate) fn new(node: Arc<Node>, open: Arc<ServerOpen>, flags: OpenFlags, failures: u64) -> Self {
+        Self { node, open, flags, planner: Locked::default(), failures_seen: Locked::new(failures) }
+    }
+}
+
 fn access_of(flags: OpenFlags) -> OpenAccess {
     match (flags.read, flags.write) {
         (_, false) => OpenAccess::Read,
@@ -45,7 +52,9 @@ fn access_of(flags: OpenFlags) -> OpenAccess {
 }
 
 impl Vfs {
-    pub(crate) fn handle(&self, fh: Fh) -> Result<Arc<OpenHandle>> {
+    /// What a program has open; a file that the server has not heard of goes there first.
+    pub(crate) async fn handle(&self, fh: Fh) -> Result<Arc<OpenHandle>> {
+        self.settle_fh(fh).await?;
         self.mount().files.get(&fh.0).map(|handle| Arc::clone(&handle)).ok_or(Error::BadHandle)
     }
 
@@ -57,6 +66,7 @@ impl Vfs {
         if flags.write || flags.truncate {
             self.writable()?;
         }
+        self.settle_ino(ino).await?;
         let node = self.node(ino)?;
         match node.kind {
             FileKind::Regular => {}
@@ -70,6 +80,12 @@ impl Vfs {
     async fn open_node(&self, cred: &Cred, node: Arc<Node>, flags: OpenFlags) -> Result<Opened> {
         let access = access_of(flags);
         self.settle_rights(&node).await;
+        if !flags.write && !flags.truncate && !flags.direct {
+            self.read_along(cred, &node);
+            if let Some(open) = self.open_from_memory(cred, &node) {
+                return Ok(self.new_handle(node, open, flags));
+            }
+        }
         let joined = node.lock().file().join(cred, access);
         if joined.is_none()
             && flags.truncate
@@ -91,7 +107,7 @@ impl Vfs {
         if flags.truncate {
             let set = crate::types::SetAttr { size: Some(0), ..Default::default() };
             // An open for reading lends no right to change the file; then the server judges by who asks.
-            let through = flags.write.then(|| open.file());
+            let through = open.file().filter(|_| flags.write);
             if let Err(error) = self.truncate(&node, set, 0, cred, through.as_ref()).await {
                 self.leave(&node, &open).await;
                 return Err(error);
@@ -101,6 +117,89 @@ impl Vfs {
             self.mount().kernel.drop_now(Stale::Inode(node.ino())).await;
         }
         Ok(self.new_handle(node, open, flags))
+    }
+
+    /// An open for reading that relies on what the server said lately ([`crate::VfsOptions::open_freshness`]): of the
+    /// file, of its name, and of what the caller may do with it; and its first bytes are here.
+    fn open_from_memory(&self, cred: &Cred, node: &Arc<Node>) -> Option<Arc<ServerOpen>> {
+        let mount = self.mount();
+        let (now, freshness) = (Instant::now(), mount.options.open_freshness);
+        if freshness.is_zero() {
+            return None;
+        }
+        let (dir, place) = self.name_of(node)?;
+        let is_named = {
+            let mut state = dir.lock();
+            let change = state.attrs.fresh_change(now).filter(|_| state.attrs.age(now) < freshness);
+            let named = state.dir().names.get(&place.name, change, now);
+            matches!(named, Some(Dentry::Present { id, .. }) if id == node.id)
+        };
+        let mut state = node.lock();
+        let may_read = |rights: Access| rights.contains(Access::READ);
+        if !is_named
+            || state.attrs.age(now) >= freshness
+            || !state.rights(cred, now, mount.options.timeouts.dir_max).is_some_and(may_read)
+        {
+            return None;
+        }
+        let start = 0..state.attrs.last().size.min(u64::from(START));
+        if !mount.pages.lock().gaps(node.id.serial, start).is_empty() {
+            return None;
+        }
+        let file = state.file();
+        let open = file.join(cred, OpenAccess::Read).unwrap_or_else(|| {
+            let open = ServerOpen::later(cred, OpenAccess::Read, node.handle.clone());
+            file.opens.push(Arc::clone(&open));
+            open
+        });
+        Some(open)
+    }
+
+    /// When small files of a directory are read one after the other, the next ones are fetched ahead.
+    fn read_along(&self, cred: &Cred, node: &Arc<Node>) {
+        let mount = self.mount();
+        if mount.options.open_freshness.is_zero() || node.lock().attrs.last().size > u64::from(START) {
+            return;
+        }
+        let Some((dir, place)) = self.name_of(node) else { return };
+        let now = Instant::now();
+        let Some(ahead) = mount.siblings.lock().opened(dir.ino(), &place.name, now) else { return };
+        let names = dir.lock().dir().names.files_after(&place.name, ahead.count);
+        let new: Vec<_> = names.iter().filter(|(name, _)| *name > ahead.behind).cloned().collect();
+        // Asked for in parts: when half of the window has been used up, or the directory's end is in sight.
+        if new.is_empty() || (names.len() == ahead.count && new.len() * 2 < ahead.count) {
+            return;
+        }
+        let reached = new.last().map(|(name, _)| name.clone()).unwrap_or_default();
+        mount.siblings.lock().fetched(dir.ino(), reached);
+        for (name, id) in new {
+            let known = mount.table.lock().resolve(id);
+            // What is large is not worth a guess.
+            if known.is_some_and(|node| node.lock().attrs.last().size <= u64::from(START)) {
+                mount.tasks.spawn(self.clone().fetch_sibling(cred.clone(), Arc::clone(&dir), name));
+            }
+        }
+    }
+
+    async fn fetch_sibling(self, cred: Cred, dir: Arc<Node>, name: Bytes) {
+        let mount = self.mount();
+        let Ok(_permit) = mount.bulk.acquire().await else { return };
+        let touched = self.known_child(&dir, &name).map_or(0, |node| node.touched());
+        let sent = Instant::now();
+        let Ok(found) = mount.client.lookup(&cred, &dir.handle, &name, Along::Start(START)).await else { return };
+        self.take_attr(&dir, &found.dir, sent);
+        let Some(found) = found.entry else { return };
+        let place = Place { parent: dir.ino(), name };
+        let node = self.node_for(&found.handle, &found.attr, sent, Some(place));
+        if node.kind != FileKind::Regular {
+            return;
+        }
+        if let Some(rights) = found.rights {
+            node.lock().learn_rights(&cred, rights, sent);
+        }
+        if let Some(read) = found.data {
+            self.keep_start(&node, &read.data, touched);
+        }
     }
 
     /// OPEN and SETATTR in one round trip. By name: whatever the name stands for by now is what is to be truncated, and the
@@ -150,7 +249,7 @@ impl Vfs {
         }
         let Some((dir, place)) = self.name_of(node) else { return self.revalidate(cred, node).await };
         let sent = Instant::now();
-        match self.mount().client.lookup(cred, &dir.handle, &place.name, None).await {
+        match self.mount().client.lookup(cred, &dir.handle, &place.name, Along::Nothing).await {
             Ok(Lookup { entry: Some(found), .. }) if found.handle == node.handle => {
                 Ok(self.take_attr(node, &found.attr, sent))
             }
@@ -256,7 +355,7 @@ impl Vfs {
             file.kernel_version = Some(file.version);
             (file.failures, keep_cache)
         };
-        let handle = OpenHandle { node, open, flags, planner: Locked::default(), failures_seen: Locked::new(failures) };
+        let handle = OpenHandle::new(node, open, flags, failures);
         self.mount().files.insert(fh.0, Arc::new(handle));
         Opened { fh, keep_cache, direct_io: flags.direct }
     }
@@ -274,6 +373,10 @@ impl Vfs {
         self.check_name(name)?;
         let dir = self.directory(parent)?;
         let (vfs, cred, name) = (self.clone(), cred.clone(), Bytes::copy_from_slice(name));
+        if let Some(made) = self.hold_back(&cred, &dir, &name, mode, flags) {
+            return Ok(made);
+        }
+        self.settle_in(Some(parent)).await;
         let work = async move {
             let (node, open) = vfs.create_at_server(&cred, &dir, name, mode, flags).await?;
             let entry = vfs.entry(&dir, &node);
@@ -325,7 +428,7 @@ impl Vfs {
 
     /// Reads from `offset` on: fewer than `size` bytes only at the end of the file.
     pub async fn read(&self, cred: &Cred, _ino: u64, fh: Fh, offset: u64, size: u32) -> Result<Vec<Bytes>> {
-        let handle = self.handle(fh)?;
+        let handle = self.handle(fh).await?;
         if handle.open.access == OpenAccess::Write {
             return Err(Error::BadHandle);
         }
@@ -347,7 +450,10 @@ impl Vfs {
     /// Also those of earlier writes, where they have become known since.
     pub async fn write(&self, cred: &Cred, _ino: u64, fh: Fh, offset: u64, data: Bytes) -> Result<u32> {
         self.writable()?;
-        let handle = self.handle(fh)?;
+        if self.write_newborn(fh, offset, &data) {
+            return Ok(data.len() as u32);
+        }
+        let handle = self.handle(fh).await?;
         if !handle.open.writes() {
             return Err(Error::BadHandle);
         }
@@ -383,7 +489,7 @@ impl Vfs {
     /// # Errors
     /// What went wrong with the writes, told once for each open.
     pub async fn flush(&self, _cred: &Cred, _ino: u64, fh: Fh, owner: Option<u64>) -> Result<()> {
-        let handle = self.handle(fh)?;
+        let handle = self.handle(fh).await?;
         let told = if handle.open.writes() {
             self.flush_node(&handle.node, Goal::Stable).await;
             Self::tell_failure(&handle)
@@ -398,13 +504,16 @@ impl Vfs {
 
     /// Everything written to the file so far, by whomever, is on stable storage when this returns 0.
     pub async fn fsync(&self, _cred: &Cred, _ino: u64, fh: Fh, _datasync: bool) -> Result<()> {
-        let handle = self.handle(fh)?;
+        let handle = self.handle(fh).await?;
         self.flush_node(&handle.node, Goal::Stable).await;
         Self::tell_failure(&handle)
     }
 
     /// The last descriptor of an open is closed.
     pub async fn release(&self, _cred: &Cred, _ino: u64, fh: Fh) -> Result<()> {
+        if self.settle_fh(fh).await.is_err() && self.release_refused(fh) {
+            return Ok(());
+        }
         let (_, handle) = self.mount().files.remove(&fh.0).ok_or(Error::BadHandle)?;
         handle.node.lock().file().closing += 1;
         let vfs = self.clone();
@@ -457,21 +566,40 @@ impl Vfs {
             // Read-ahead that nobody has waited for still uses the stateid.
             open.reads.wait_for_room(1, 0, || {}).await;
         }
-        if last && let Err(error) = self.mount().client.close(&open.file()).await {
+        if last
+            && let Some(file) = open.file()
+            && let Err(error) = self.mount().client.close(&file).await
+        {
             tracing::debug!(ino = node.ino(), %error, "CLOSE");
         }
+    }
+
+    /// What the server holds open, opened now if it has not been yet.
+    pub(crate) async fn file_of(&self, open: &Arc<ServerOpen>) -> Result<OpenFile> {
+        if let Some(file) = open.file() {
+            return Ok(file);
+        }
+        let opening = async {
+            let sent = Instant::now();
+            let opened = self.mount().client.open_handle(&open.cred, &open.handle, open.access).await?;
+            open.replace(opened.file);
+            let node = self.mount().table.lock().find(&open.handle);
+            if let Some(node) = node {
+                self.take_attr(&node, &opened.attr, sent);
+            }
+            Ok::<_, Error>(())
+        };
+        open.opening.get_or_try_init(|| opening).await?;
+        open.file().ok_or(Error::Closed)
     }
 
     /// Opens again what the server no longer holds open (its lease ran out).
     pub(crate) async fn reopen(&self, open: &Arc<ServerOpen>) -> Result<()> {
         let mount = self.mount();
-        let old = open.file();
-        if !old.is_lost() {
-            return Ok(());
-        }
+        let Some(old) = open.file().filter(OpenFile::is_lost) else { return Ok(()) };
         let sent = Instant::now();
         let opened = mount.client.open_handle(&open.cred, old.handle(), open.access).await?;
-        if open.file().is_lost() {
+        if open.file().is_some_and(|file| file.is_lost()) {
             open.replace(opened.file);
         } else {
             // Somebody else was faster.
@@ -486,6 +614,7 @@ impl Vfs {
 
     /// Whether `cred` may do everything in `mask` (`R_OK` 4, `W_OK` 2, `X_OK` 1).
     pub async fn access(&self, cred: &Cred, ino: u64, mask: u32) -> Result<()> {
+        self.settle_ino(ino).await?;
         let node = self.node(ino)?;
         if mask & 2 != 0 {
             self.writable()?;
@@ -530,6 +659,7 @@ impl Vfs {
         let mount = self.mount();
         mount.closed.cancel();
         mount.waits.cancel();
+        self.settle_in(None).await;
         let dirty: Vec<Arc<Node>> = mount.dirty.lock().values().cloned().collect();
         // All at once: each waits for round trips of its own.
         let flushes: Vec<_> = dirty

@@ -51,6 +51,8 @@ struct Slot<H, N> {
     lookups: u64,
     queued: bool,
     gone: bool,
+    /// A second number of a file that has one: goes with its last lookup.
+    alias: bool,
 }
 
 impl<H: Clone + Eq + Hash, N> InodeTable<H, N> {
@@ -58,8 +60,15 @@ impl<H: Clone + Eq + Hash, N> InodeTable<H, N> {
     pub fn new(root: H, idle_limit: usize, make: impl FnOnce(NodeId) -> N) -> (Self, Arc<N>) {
         let id = NodeId { ino: ROOT_INO, serial: 0 };
         let node = Arc::new(make(id));
-        let slot =
-            Slot { node: Arc::clone(&node), handle: root.clone(), serial: 0, lookups: 1, queued: false, gone: false };
+        let slot = Slot {
+            node: Arc::clone(&node),
+            handle: root.clone(),
+            serial: 0,
+            lookups: 1,
+            queued: false,
+            gone: false,
+            alias: false,
+        };
         let table = Self {
             by_ino: HashMap::from([(ROOT_INO, slot)]),
             by_handle: HashMap::from([(root, ROOT_INO)]),
@@ -118,12 +127,50 @@ impl<H: Clone + Eq + Hash, N> InodeTable<H, N> {
         let serial = self.next_serial;
         self.next_serial += 1;
         let node = Arc::new(make(NodeId { ino, serial }));
-        let slot =
-            Slot { node: Arc::clone(&node), handle: handle.clone(), serial, lookups: 0, queued: true, gone: false };
+        let slot = Slot {
+            node: Arc::clone(&node),
+            handle: handle.clone(),
+            serial,
+            lookups: 0,
+            queued: true,
+            gone: false,
+            alias: false,
+        };
         self.by_ino.insert(ino, slot);
         self.by_handle.insert(handle.clone(), ino);
         self.idle.push_back(NodeId { ino, serial });
         self.evict();
+        node
+    }
+
+    /// A number of ours for a file that has no handle yet. It stands for nothing until [`Self::adopt`].
+    pub fn reserve(&mut self) -> NodeId {
+        let id = NodeId { ino: self.next_invented, serial: self.next_serial };
+        self.next_invented += 1;
+        self.next_serial += 1;
+        id
+    }
+
+    /// The node of `handle` under a number that was reserved for it. Where the handle is known already, the number becomes
+    /// a second one of that node.
+    pub fn adopt(&mut self, id: NodeId, handle: &H, make: impl FnOnce(NodeId) -> N) -> Arc<N> {
+        let known = self.find(handle);
+        let alias = known.is_some();
+        let node = known.unwrap_or_else(|| Arc::new(make(id)));
+        let slot = Slot {
+            node: Arc::clone(&node),
+            handle: handle.clone(),
+            serial: id.serial,
+            lookups: 0,
+            queued: false,
+            gone: false,
+            alias,
+        };
+        self.by_ino.insert(id.ino, slot);
+        if !alias {
+            self.by_handle.insert(handle.clone(), id.ino);
+            self.remember(handle, id.ino);
+        }
         node
     }
 
@@ -141,6 +188,11 @@ impl<H: Clone + Eq + Hash, N> InodeTable<H, N> {
         }
         let ino = self.next_invented;
         self.next_invented += 1;
+        self.remember(handle, ino);
+        ino
+    }
+
+    fn remember(&mut self, handle: &H, ino: u64) {
         if self.invented.insert(handle.clone(), ino).is_none() {
             self.invented_order.push_back(handle.clone());
         }
@@ -149,7 +201,6 @@ impl<H: Clone + Eq + Hash, N> InodeTable<H, N> {
                 self.invented.remove(&oldest);
             }
         }
-        ino
     }
 
     /// The kernel was given the number `count` more times.
@@ -169,7 +220,7 @@ impl<H: Clone + Eq + Hash, N> InodeTable<H, N> {
         if slot.lookups > 0 {
             return;
         }
-        if slot.gone && Arc::strong_count(&slot.node) == 1 {
+        if slot.alias || (slot.gone && Arc::strong_count(&slot.node) == 1) {
             self.remove(ino);
             return;
         }

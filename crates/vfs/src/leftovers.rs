@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use nfs4_client::{Cred, Errno, Handle};
+use nfs4_client::{Along, Cred, Errno, Handle};
 
 use crate::error::Result;
 use crate::node::{Hidden, Node};
@@ -90,7 +90,7 @@ impl Vfs {
             return Ok(false);
         };
         let (client, cred) = (&self.mount().client, Cred::new(leftover.uid, leftover.gid));
-        let found = client.lookup(&cred, &dir, &leftover.name, None).await?;
+        let found = client.lookup(&cred, &dir, &leftover.name, Along::Nothing).await?;
         if found.entry.is_none_or(|found| found.handle != file) {
             return Ok(false);
         }

@@ -85,7 +85,8 @@ struct Carrier {
 
 impl Carrier {
     fn is_lost(&self, owner: u64) -> bool {
-        self.file.lost_locks() || (self.file.holds_locks(owner) && !self.file.is(&self.open.file()))
+        self.file.lost_locks()
+            || (self.file.holds_locks(owner) && !self.open.file().is_some_and(|file| self.file.is(&file)))
     }
 }
 
@@ -155,7 +156,7 @@ impl Vfs {
 
     /// The lock of somebody else that would be in the way of this one. One round trip.
     pub async fn getlk(&self, fh: Fh, caller: Caller, range: LockRange, kind: LockKind) -> Result<Option<Lock>> {
-        let handle = self.handle(fh)?;
+        let handle = self.handle(fh).await?;
         let carrier = handle.node.lock().file().lockers.get(caller.owner).and_then(|locker| locker.carrier());
         let open = carrier.map_or_else(|| Arc::clone(&handle.open), |carrier| carrier.open);
         let owner = caller.owner;
@@ -185,7 +186,7 @@ impl Vfs {
         kind: LockKind,
         interrupted: Option<&(dyn Fn() -> bool + Send + Sync)>,
     ) -> Result<()> {
-        let handle = self.handle(fh)?;
+        let handle = self.handle(fh).await?;
         let freed = Arc::clone(&handle.node.lock().file().lockers.freed);
         let mut pause = FIRST_PAUSE;
         loop {
@@ -241,7 +242,7 @@ impl Vfs {
         let sent = Instant::now();
         let asked = self.through(&open, |client, file| async move { client.lock(&file, owner, range, kind).await });
         let answer = asked.await.map_err(no_locks);
-        let file = open.file();
+        let file = self.file_of(&open).await?;
         match answer {
             Ok(Answer::Granted(attr)) => {
                 *locker.carrier.lock() = Some(Carrier { open, file });
@@ -284,13 +285,14 @@ impl Vfs {
             Some(open) => open,
             None => self.open_for_locks(handle).await?,
         };
-        *locker.carrier.lock() = Some(Carrier { open: Arc::clone(&open), file: open.file() });
+        let file = self.file_of(&open).await?;
+        *locker.carrier.lock() = Some(Carrier { open: Arc::clone(&open), file: file.clone() });
         let Some(old) = old else { return Ok(Some(open)) };
         // To the server the two opens are two owners, who would be in each other's way.
         let moved = async {
             client.unlock(&old.file, owner, LockRange::ALL).await?;
             for (range, kind) in held {
-                if client.lock(&open.file(), owner, range, kind).await?.conflict().is_some() {
+                if client.lock(&file, owner, range, kind).await?.conflict().is_some() {
                     return Ok(false);
                 }
             }
@@ -364,7 +366,7 @@ impl Vfs {
     /// Gives locks back; bytes that are not locked may be in the range. What was written under them is on the server's
     /// stable storage first.
     pub async fn unlock(&self, fh: Fh, caller: Caller, range: LockRange) -> Result<()> {
-        let handle = self.handle(fh)?;
+        let handle = self.handle(fh).await?;
         let vfs = self.clone();
         let work = async move {
             let node = &handle.node;

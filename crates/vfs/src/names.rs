@@ -10,6 +10,7 @@
 //! else's change goes unseen. Names kept across such a gap are believed for a limited time only.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -94,6 +95,16 @@ impl Names {
             _ => None,
         };
         if self.is_complete() { self.map.values().filter_map(directory).collect() } else { Vec::new() }
+    }
+
+    /// The regular files behind a name, in the order of their names, as far as they are known.
+    pub(crate) fn files_after(&self, name: &Bytes, count: usize) -> Vec<(Bytes, NodeId)> {
+        let behind = (Bound::Excluded(name), Bound::Unbounded);
+        let file = |(name, dentry): (&Bytes, &Dentry)| match dentry {
+            Dentry::Present { id, kind: FileKind::Regular } => Some((name.clone(), *id)),
+            _ => None,
+        };
+        self.map.range::<Bytes, _>(behind).filter_map(file).take(count).collect()
     }
 
     /// The file that a name stood for when it was last heard of, whether or not that still holds.

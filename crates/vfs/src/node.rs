@@ -120,12 +120,16 @@ pub(crate) struct FileState {
     pub(crate) lost: u64,
 }
 
-/// A file's open state at the server, shared by all handles of the same identity and access.
+/// A file's open state at the server, shared by all handles of the same identity and access. Where an open may rely on
+/// what was sent lately, there is none until something has to be read ([`Vfs::file_of`](crate::Vfs)).
 #[derive(Debug)]
 pub(crate) struct ServerOpen {
     pub(crate) cred: Cred,
     pub(crate) access: OpenAccess,
-    file: Locked<OpenFile>,
+    pub(crate) handle: Handle,
+    file: Locked<Option<OpenFile>>,
+    /// One OPEN is enough, however many wait for it.
+    pub(crate) opening: tokio::sync::OnceCell<()>,
     users: Locked<usize>,
     /// READs under way, which must be answered before the CLOSE.
     pub(crate) reads: Gauge,
@@ -136,18 +140,34 @@ impl ServerOpen {
         Arc::new(Self {
             cred: file.cred().clone(),
             access: file.access(),
-            file: Locked::new(file),
+            handle: file.handle().clone(),
+            file: Locked::new(Some(file)),
+            opening: tokio::sync::OnceCell::new(),
             users: Locked::new(1),
             reads: Gauge::default(),
         })
     }
 
-    pub(crate) fn file(&self) -> OpenFile {
+    /// One that is opened at the server when it is needed.
+    pub(crate) fn later(cred: &Cred, access: OpenAccess, handle: Handle) -> Arc<Self> {
+        Arc::new(Self {
+            cred: cred.clone(),
+            access,
+            handle,
+            file: Locked::default(),
+            opening: tokio::sync::OnceCell::new(),
+            users: Locked::new(1),
+            reads: Gauge::default(),
+        })
+    }
+
+    /// What the server holds open; `None`: nothing yet.
+    pub(crate) fn file(&self) -> Option<OpenFile> {
         self.file.lock().clone()
     }
 
     pub(crate) fn replace(&self, file: OpenFile) {
-        *self.file.lock() = file;
+        *self.file.lock() = Some(file);
     }
 
     /// One more user.
@@ -397,6 +417,11 @@ impl Node {
             Body::Dir(dir) => dir.names.edits(),
             _ => 0,
         }
+    }
+
+    /// How often the file was written or cut by us.
+    pub(crate) fn touched(&self) -> u64 {
+        self.lock().known_file().map_or(0, |file| file.touched)
     }
 
     /// Attributes arrived that were asked for at `sent`. With `data_changed` the caller drops the pages.

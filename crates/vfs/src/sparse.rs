@@ -26,7 +26,7 @@ impl Vfs {
     /// [`Error::Unsupported`] for what the server cannot do; what the server says.
     pub async fn fallocate(&self, cred: &Cred, fh: Fh, how: Allocation, offset: u64, length: u64) -> Result<()> {
         self.writable()?;
-        let handle = self.handle(fh)?;
+        let handle = self.handle(fh).await?;
         if !handle.open.writes() {
             return Err(Error::BadHandle);
         }
@@ -148,10 +148,10 @@ impl Vfs {
         F: Future<Output = nfs4_client::Result<T>>,
     {
         let client = &self.mount().client;
-        match ask(client.clone(), open.file()).await {
+        match ask(client.clone(), self.file_of(open).await?).await {
             Err(nfs4_client::Error::StateLost) => {
                 self.reopen(open).await?;
-                Ok(ask(client.clone(), open.file()).await?)
+                Ok(ask(client.clone(), self.file_of(open).await?).await?)
             }
             result => Ok(result?),
         }
@@ -163,7 +163,7 @@ impl Vfs {
     /// [`Error::NoSuchOffset`] (`ENXIO`) when there is none; [`Error::Unsupported`] where the server does not tell: then
     /// all of a file counts as data.
     pub async fn seek(&self, cred: &Cred, fh: Fh, offset: u64, what: SeekWhat) -> Result<u64> {
-        let handle = self.handle(fh)?;
+        let handle = self.handle(fh).await?;
         self.must_have(Feature::Seek)?;
         self.flush_node(&handle.node, Goal::Sent).await;
         // SEEK needs a right to read, which an open for writing does not have (RFC 7862 §15.11.3).

@@ -225,6 +225,8 @@ pub struct VfsOptions {
     /// An open may rely on attributes that the server sent at most that long ago; zero: each open asks the server
     /// (close-to-open).
     pub open_freshness: Duration,
+    /// A new file may be held back for some milliseconds, so that it goes to the server together with its first bytes.
+    pub delayed_create: bool,
     /// Nothing may be changed.
     pub read_only: bool,
 }
@@ -239,6 +241,7 @@ impl Default for VfsOptions {
             readahead_limit: 64 << 20,
             idle_inodes: 200_000,
             open_freshness: Duration::ZERO,
+            delayed_create: true,
             read_only: false,
         }
     }

@@ -19,8 +19,10 @@ use crate::inode::{InodeTable, ROOT_INO};
 use crate::kernel::{Kernel, Stale};
 use crate::lacks::Lacks;
 use crate::leftovers::Journal;
+use crate::newborn::Newborns;
 use crate::node::{Node, Place, kind, shown_attr};
 use crate::read::pages::Pages;
+use crate::siblings::Siblings;
 use crate::sync::Locked;
 use crate::types::{Entry, Fh, KernelCache, VfsOptions};
 use crate::walk::Walk;
@@ -65,7 +67,9 @@ pub(crate) struct Mount {
     pub(crate) waits: CancellationToken,
     pub(crate) kernel: Kernel,
     stat: Locked<(FsStat, Option<Instant>)>,
+    pub(crate) newborns: Locked<Newborns>,
     pub(crate) walk: Locked<Walk>,
+    pub(crate) siblings: Locked<Siblings>,
     pub(crate) lacks: Lacks,
     pub(crate) journal: Locked<Option<Arc<dyn Journal>>>,
     /// Bytes of extended attributes that are remembered.
@@ -130,7 +134,9 @@ impl Vfs {
             waits: CancellationToken::new(),
             kernel: Kernel::default(),
             stat: Locked::new((FsStat { max_name: 255, ..FsStat::default() }, None)),
+            newborns: Locked::default(),
             walk: Locked::default(),
+            siblings: Locked::default(),
             lacks: Lacks::default(),
             journal: Locked::default(),
             xattr_bytes: Arc::default(),
@@ -202,7 +208,9 @@ impl Vfs {
 
     /// The kernel gives back `count` lookups of an inode.
     pub fn forget(&self, ino: u64, count: u64) {
-        self.0.table.lock().forget(ino, count);
+        if !self.forget_newborn(ino, count) {
+            self.0.table.lock().forget(ino, count);
+        }
     }
 
     /// Runs something to its end even when nobody waits for it any more.

@@ -1,7 +1,7 @@
 //! Which directories to list before they are opened, while a program walks a tree (`find`, `du`, `rm -r`, a file
 //! manager that counts).
 //!
-//! A pure struct for the whole mount. The one idea: whoever opens a directory soon after its parent is walking, and will
+//! A pure struct for the whole mount. The one idea: whoever reads a directory soon after its parent is walking, and will
 //! open the rest of what the parent holds as well. So the listings of siblings and, as these arrive, of their
 //! subdirectories are asked for at once, as many as [`AHEAD`] that nobody has opened yet. A walk costs about as many
 //! round trips as the tree is deep then, not as many as it has directories.
@@ -37,7 +37,7 @@ pub(crate) struct Walk {
 }
 
 impl Walk {
-    /// A program opens a directory. True: it is walking.
+    /// A program begins to read a directory. True: it is walking.
     pub(crate) fn opened(&mut self, dir: u64, parent: Option<u64>, now: Instant) -> bool {
         self.ahead.remove(&dir);
         if self.is_waiting.remove(&dir) {

@@ -177,6 +177,7 @@ impl Vfs {
     /// # Errors
     /// [`Error::NoAttribute`] when there is none of that name; [`Error::Unsupported`] where the server keeps none.
     pub async fn getxattr(&self, cred: &Cred, ino: u64, name: &[u8]) -> Result<Bytes> {
+        self.settle_ino(ino).await?;
         let node = self.node(ino)?;
         Self::check_xattr_name(name)?;
         self.check_kept(Feature::GetXattr, Some(name))?;
@@ -219,6 +220,7 @@ impl Vfs {
     /// # Errors
     /// [`Error::Unsupported`] where the server keeps none.
     pub async fn listxattrs(&self, cred: &Cred, ino: u64) -> Result<Vec<Bytes>> {
+        self.settle_ino(ino).await?;
         let node = self.node(ino)?;
         self.check_kept(Feature::ListXattrs, None)?;
         if Self::check_kind(&node).is_err() {
@@ -245,6 +247,7 @@ impl Vfs {
     /// What the server says; [`Error::Unsupported`] where it keeps none.
     pub async fn setxattr(&self, cred: &Cred, ino: u64, name: &[u8], value: Bytes, set: XattrSet) -> Result<()> {
         self.writable()?;
+        self.settle_ino(ino).await?;
         let node = self.node(ino)?;
         Self::check_xattr_name(name)?;
         self.check_kept(Feature::SetXattr, Some(name))?;
@@ -265,6 +268,7 @@ impl Vfs {
     /// As [`Self::setxattr`].
     pub async fn removexattr(&self, cred: &Cred, ino: u64, name: &[u8]) -> Result<()> {
         self.writable()?;
+        self.settle_ino(ino).await?;
         let node = self.node(ino)?;
         Self::check_xattr_name(name)?;
         self.check_kept(Feature::RemoveXattr, Some(name))?;

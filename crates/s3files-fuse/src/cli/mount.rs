@@ -2,9 +2,10 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
-use vfs::VfsOptions;
+use vfs::{Timeouts, VfsOptions};
 
 use super::block_on;
 use super::source::SourceArgs;
@@ -15,6 +16,9 @@ use crate::folder;
 use crate::fuse::{self, MountOptions};
 use crate::logging::LogArgs;
 use crate::serve::Mounted;
+
+/// Nothing is believed for longer.
+const LONGEST: Duration = Duration::from_hours(24);
 
 /// Show a file system as a folder.
 ///
@@ -44,6 +48,23 @@ pub struct MountArgs {
     /// Memory for data that was written and is not on the server yet; writers wait when it is full.
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "128M", help_heading = "Memory")]
     dirty_limit: u64,
+    /// An open may rely on what the server said at most so long ago, and then asks nothing. Faster where many files are
+    /// opened, but a file that another client has closed within that time may be seen as it was before. 0: every open
+    /// asks the server.
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "0s", help_heading = "Freshness")]
+    open_freshness: Duration,
+    /// Believe the attributes of a file for at least so long.
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "3s", help_heading = "Freshness")]
+    acregmin: Duration,
+    /// Believe the attributes of a file that does not change for at most so long.
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "60s", help_heading = "Freshness")]
+    acregmax: Duration,
+    /// Believe the attributes and names of a directory for at least so long.
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "30s", help_heading = "Freshness")]
+    acdirmin: Duration,
+    /// Believe the attributes and names of a directory that does not change for at most so long.
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "60s", help_heading = "Freshness")]
+    acdirmax: Duration,
     /// The volume's name in Finder; the folder's name if it is not given.
     #[cfg(target_os = "macos")]
     #[arg(long, value_name = "NAME")]
@@ -105,6 +126,13 @@ impl MountArgs {
         VfsOptions {
             cache_size: self.cache_size,
             dirty_limit: self.dirty_limit,
+            open_freshness: self.open_freshness,
+            timeouts: Timeouts {
+                file_min: self.acregmin.min(self.acregmax),
+                file_max: self.acregmax,
+                dir_min: self.acdirmin.min(self.acdirmax),
+                dir_max: self.acdirmax,
+            },
             read_only: self.read_only,
             ..VfsOptions::default()
         }
@@ -124,6 +152,20 @@ impl MountArgs {
                 .or_else(|| folder.file_name().map(|name| name.to_string_lossy().into_owned())),
         }
     }
+}
+
+/// A time: whole seconds, or a number with ms, s or m.
+fn time(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: u64 =
+        text[..digits].parse().map_err(|_| "write a number of seconds, or one with ms, s or m".to_owned())?;
+    match &text[digits..] {
+        "ms" => Ok(Duration::from_millis(number)),
+        "" | "s" => Ok(Duration::from_secs(number)),
+        "m" => Ok(Duration::from_secs(number.saturating_mul(60))),
+        unit => Err(format!("{unit} is no unit of time here; ms, s and m are")),
+    }
+    .and_then(|time| if time <= LONGEST { Ok(time) } else { Err("more than a day is of no use".to_owned()) })
 }
 
 /// Bytes, with K, M or G for powers of 1,024.
@@ -146,6 +188,16 @@ fn size(text: &str) -> Result<u64, String> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
+
+    #[test]
+    fn times_have_units_and_an_end() {
+        assert_eq!(time("3").unwrap(), Duration::from_secs(3));
+        assert_eq!(time("500ms").unwrap(), Duration::from_millis(500));
+        assert_eq!(time("2m").unwrap(), Duration::from_mins(2));
+        for bad in ["", "s", "-1", "1.5s", "3h", "99999999999999999999", "5000m"] {
+            assert!(time(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn sizes_are_powers_of_1024_and_never_too_small() {

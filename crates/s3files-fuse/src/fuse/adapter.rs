@@ -8,9 +8,10 @@ use std::ffi::OsStr;
 use std::future::Future;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -89,9 +90,13 @@ impl Adapter {
             drop(permit);
         });
         let _entered = runtime.enter();
-        // A task polls it again with a waker of its own.
-        if answering.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
-            tasks.spawn_on(answering, &runtime);
+        // A task polls it again with a waker of its own. A panic ends this request, which is answered EIO when it is
+        // dropped, and not the thread that takes all of them.
+        let mut first = || answering.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        match std::panic::catch_unwind(AssertUnwindSafe(&mut first)) {
+            Ok(Poll::Pending) => drop(tasks.spawn_on(answering, &runtime)),
+            Ok(Poll::Ready(())) => {}
+            Err(_) => tracing::error!("a request ended in a panic"),
         }
     }
 }

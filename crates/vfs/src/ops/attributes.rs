@@ -30,6 +30,10 @@ const REFRESH_LIMIT: usize = 20_000;
 impl Vfs {
     /// A file's attributes and for how long they may be shown. One round trip when what is known is too old, else none.
     pub async fn getattr(&self, cred: &Cred, ino: u64, _fh: Option<Fh>) -> Result<(Attr, Duration)> {
+        if let Some(held_back) = self.newborn_attr(ino) {
+            return Ok(held_back);
+        }
+        self.settle_ino(ino).await?;
         let node = self.node(ino)?;
         if let Some(fresh) = node.lock().fresh(Instant::now()) {
             return Ok(fresh);
@@ -133,11 +137,15 @@ impl Vfs {
     /// # Errors
     /// What the server says.
     pub async fn setattr(&self, cred: &Cred, ino: u64, fh: Option<Fh>, set: SetAttr) -> Result<(Attr, Duration)> {
-        let node = self.node(ino)?;
         if set.is_empty() {
             return self.getattr(cred, ino, fh).await;
         }
         self.writable()?;
+        if let Some(held_back) = self.set_newborn(cred, ino, &set) {
+            return Ok(held_back);
+        }
+        self.settle_ino(ino).await?;
+        let node = self.node(ino)?;
         if let Some(size) = set.size {
             self.set_size(cred, &node, fh, set, size).await?;
             return Ok(Self::attr_and_ttl(&node));
@@ -197,7 +205,7 @@ impl Vfs {
             .filter(|open| open.writes());
         let (vfs, node, cred) = (self.clone(), Arc::clone(node), cred.clone());
         let work = async move {
-            let file = open.map(|open| open.file());
+            let file = open.and_then(|open| open.file());
             vfs.truncate(&node, set, size, &cred, file.as_ref()).await
         };
         self.to_its_end(work).await

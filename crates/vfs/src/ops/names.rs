@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use nfs4_client::{Create, Created, Cred, Errno, NewNode, OpenAccess, OpenHow};
+use nfs4_client::{Along, Create, Created, Cred, Errno, NewNode, OpenAccess, OpenHow};
 
 use crate::attr::FileKind;
 use crate::attrs::Origin;
@@ -20,6 +20,9 @@ impl Vfs {
     /// one.
     pub async fn lookup(&self, cred: &Cred, parent: u64, name: &[u8]) -> Result<Looked> {
         let dir = self.directory(parent)?;
+        if let Some(entry) = self.newborn_entry(parent, name) {
+            return Ok(Looked::Found(entry));
+        }
         match self.child(cred, &dir, name).await? {
             Some(node) => Ok(Looked::Found(self.entry(&dir, &node))),
             None => Ok(Looked::Missing { ttl: Self::name_ttl(&dir, Instant::now()) }),
@@ -64,11 +67,12 @@ impl Vfs {
     /// LOOKUP; a directory that is found brings its listing along.
     async fn ask_for(&self, cred: &Cred, dir: &Arc<Node>, name: &[u8]) -> Result<Option<Arc<Node>>> {
         let before = self.known_child(dir, name);
-        let listing = before.as_ref().is_none_or(|node| self.wants_listing(node)).then_some(FIRST_PAGE);
+        let wants = before.as_ref().is_none_or(|node| self.wants_listing(node));
+        let along = if wants { Along::Listing(FIRST_PAGE) } else { Along::Nothing };
         let edits = before.map_or(0, |node| node.edits());
         self.list_after_misses(cred, dir);
         let sent = Instant::now();
-        let found = self.mount().client.lookup(cred, &dir.handle, name, listing).await;
+        let found = self.mount().client.lookup(cred, &dir.handle, name, along).await;
         let found = self.heard(dir, found)?;
         self.take_attr(dir, &found.dir, sent);
         let node = found.entry.map(|found| {
@@ -157,6 +161,7 @@ impl Vfs {
         self.writable()?;
         self.check_name(name)?;
         let dir = self.directory(parent)?;
+        self.settle_in(Some(parent)).await;
         let own = OwnChange::begin(&dir);
         let sent = Instant::now();
         let wanted = kind_of(&new);
@@ -191,6 +196,7 @@ impl Vfs {
         self.writable()?;
         self.check_name(name)?;
         let dir = self.directory(parent)?;
+        self.settle_in(Some(parent)).await;
         let (vfs, cred, name) = (self.clone(), cred.clone(), Bytes::copy_from_slice(name));
         let work = async move {
             let own = OwnChange::begin(&dir);
@@ -226,6 +232,8 @@ impl Vfs {
     pub async fn link(&self, cred: &Cred, ino: u64, newparent: u64, newname: &[u8]) -> Result<Entry> {
         self.writable()?;
         self.check_name(newname)?;
+        self.settle_ino(ino).await?;
+        self.settle_in(Some(newparent)).await;
         let node = self.node(ino)?;
         let dir = self.directory(newparent)?;
         let own = OwnChange::begin(&dir);

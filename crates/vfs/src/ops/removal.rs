@@ -28,6 +28,7 @@ impl Vfs {
     pub async fn unlink(&self, cred: &Cred, parent: u64, name: &[u8]) -> Result<()> {
         self.writable()?;
         let dir = self.directory(parent)?;
+        self.settle_in(Some(parent)).await;
         let node = self.named(cred, &dir, name).await?.ok_or(Error::NotFound)?;
         if node.kind == FileKind::Directory {
             return Err(Error::IsDirectory);
@@ -46,6 +47,7 @@ impl Vfs {
         if name == b"." {
             return Err(Error::Invalid("a directory cannot remove itself"));
         }
+        self.settle_in(None).await;
         let node = self.named(cred, &dir, name).await?.ok_or(Error::NotFound)?;
         if node.kind != FileKind::Directory {
             return Err(Error::NotDirectory);
@@ -197,6 +199,7 @@ impl Vfs {
         self.check_name(newname)?;
         let from = self.directory(parent)?;
         let to = self.directory(newparent)?;
+        self.settle_in(None).await;
         if flags.exchange {
             return Err(Error::Invalid("NFS cannot exchange two names"));
         }
@@ -332,5 +335,5 @@ fn must_hide(node: &Arc<Node>) -> bool {
         return false;
     }
     let Some(file) = state.known_file() else { return false };
-    file.handles > 0 && !file.opens.iter().all(|open| open.file().survives_unlink())
+    file.handles > 0 && !file.opens.iter().all(|open| open.file().is_some_and(|file| file.survives_unlink()))
 }

@@ -245,10 +245,10 @@ impl Vfs {
     /// One READ; a file that the server no longer holds open is opened again.
     async fn read_at(&self, open: &Arc<ServerOpen>, at: u64, count: u32) -> Result<nfs4_client::ReadData> {
         let client = &self.mount().client;
-        match client.read(&open.file(), at, count).await {
+        match client.read(&self.file_of(open).await?, at, count).await {
             Err(nfs4_client::Error::StateLost) => {
                 self.reopen(open).await?;
-                Ok(client.read(&open.file(), at, count).await?)
+                Ok(client.read(&self.file_of(open).await?, at, count).await?)
             }
             result => Ok(result?),
         }

@@ -352,10 +352,10 @@ impl Vfs {
     ) -> Result<Written> {
         let client = &self.mount().client;
         let set = set.map(SetAttr::to_client);
-        match client.write(&open.file(), offset, data.clone(), stability, set).await {
+        match client.write(&self.file_of(open).await?, offset, data.clone(), stability, set).await {
             Err(nfs4_client::Error::StateLost) => {
                 self.reopen(open).await?;
-                Ok(client.write(&open.file(), offset, data, stability, set).await?)
+                Ok(client.write(&self.file_of(open).await?, offset, data, stability, set).await?)
             }
             result => Ok(result?),
         }

@@ -46,17 +46,7 @@ impl Sets {
     pub(crate) fn join(&mut self, set: &SetAttr, cred: &Cred, now: Instant) -> bool {
         match &mut self.waiting {
             Some(waiting) if waiting.cred != *cred => return false,
-            Some(waiting) => {
-                let old = waiting.set;
-                waiting.set = SetAttr {
-                    mode: set.mode.or(old.mode),
-                    uid: set.uid.or(old.uid),
-                    gid: set.gid.or(old.gid),
-                    size: None,
-                    atime: set.atime.or(old.atime),
-                    mtime: set.mtime.or(old.mtime),
-                };
-            }
+            Some(waiting) => waiting.set = joined(&waiting.set, set),
             none => *none = Some(Waiting { set: *set, cred: cred.clone(), since: now }),
         }
         self.asked += 1;
@@ -148,14 +138,31 @@ impl Sets {
     /// The attributes as they will be.
     pub(crate) fn shown(&self, attr: Attr) -> Attr {
         let sets = self.flying.iter().chain(self.waiting.as_ref().map(|waiting| &waiting.set));
-        sets.fold(attr, |attr, set| Attr {
-            mode: set.mode.unwrap_or(attr.mode),
-            uid: set.uid.unwrap_or(attr.uid),
-            gid: set.gid.unwrap_or(attr.gid),
-            atime: time(set.atime).unwrap_or(attr.atime),
-            mtime: time(set.mtime).unwrap_or(attr.mtime),
-            ..attr
-        })
+        sets.fold(attr, shown)
+    }
+}
+
+/// Two sets that follow each other, as one.
+pub(crate) fn joined(old: &SetAttr, new: &SetAttr) -> SetAttr {
+    SetAttr {
+        mode: new.mode.or(old.mode),
+        uid: new.uid.or(old.uid),
+        gid: new.gid.or(old.gid),
+        size: None,
+        atime: new.atime.or(old.atime),
+        mtime: new.mtime.or(old.mtime),
+    }
+}
+
+/// Attributes after a set.
+pub(crate) fn shown(attr: Attr, set: &SetAttr) -> Attr {
+    Attr {
+        mode: set.mode.unwrap_or(attr.mode),
+        uid: set.uid.unwrap_or(attr.uid),
+        gid: set.gid.unwrap_or(attr.gid),
+        atime: time(set.atime).unwrap_or(attr.atime),
+        mtime: time(set.mtime).unwrap_or(attr.mtime),
+        ..attr
     }
 }
 
