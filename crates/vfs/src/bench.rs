@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -40,8 +41,8 @@ pub struct ReadAhead(Planner);
 
 impl ReadAhead {
     /// Plans for a read, and gives how many bytes shall be fetched for it and ahead of it.
-    pub fn read(&mut self, range: Range<u64>, size: u64, waits: bool, limit: u64) -> u64 {
-        let plan = self.0.plan(range, size, waits, limit);
+    pub fn read(&mut self, range: Range<u64>, size: u64, waits: bool, limit: u64, now: Instant) -> u64 {
+        let plan = self.0.plan(range, size, waits, limit, now);
         let len = |range: &Range<u64>| range.end - range.start;
         len(&plan.demand) + plan.ahead.iter().map(len).sum::<u64>()
     }

@@ -78,7 +78,7 @@ fn one(area: &Area<'_>, report: &Report, line: &Line) -> anyhow::Result<()> {
         .x_label_area_size(22)
         .y_label_area_size(52)
         .build_cartesian_2d(0.0..right, 0.0..top)?;
-    chart.configure_mesh().x_labels(5).y_labels(4).light_line_style(WHITE).label_style(("sans-serif", 11)).draw()?;
+    chart.configure_mesh().x_labels(5).y_labels(4).max_light_lines(0).label_style(("sans-serif", 11)).draw()?;
     if let Some(kernel) = kernel {
         let end = (top / kernel).min(right);
         chart.draw_series(LineSeries::new([(0.0, 0.0), (end, end * kernel)], KERNEL.stroke_width(2)))?;

@@ -45,7 +45,7 @@ impl Dataset {
                 fs::write(work.join(name), noise(copy as u64, 100))?;
             }
         }
-        for number in 0..COLD * copies.min(4) {
+        for number in 0..COLD {
             files(&data.join("cold").join(format!("{number:03}")), 1, 10, 3)?;
         }
         tree(&data.join("tree"), TREE, 2048)?;

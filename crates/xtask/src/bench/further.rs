@@ -127,6 +127,7 @@ pub fn be_busy(dir: &Path) -> anyhow::Result<()> {
 
 /// What a raw transfer over TLS reaches, in MiB per second: reading and writing.
 fn raw() -> anyhow::Result<(f64, f64)> {
+    eprintln!("building and running the mock's own bench, for what a raw transfer reaches");
     let mut bench = crate::cargo();
     bench.args(["bench", "--quiet", "--workspace", "--bench", "throughput"]);
     let output = bench.stderr(Stdio::inherit()).output().context("the mock's own bench")?;
