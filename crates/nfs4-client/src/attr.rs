@@ -12,12 +12,12 @@ use crate::owners::{self, NOBODY};
 
 /// The server's name for a file: opaque, at most 128 bytes (RFC 8881 §3.1).
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Handle(pub(crate) Bytes);
+pub struct Handle(Arc<[u8]>);
 
 impl Handle {
     /// A handle that was kept as bytes; `None` for what cannot be one.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        (!bytes.is_empty() && bytes.len() <= 128).then(|| Self(Bytes::copy_from_slice(bytes)))
+        (!bytes.is_empty() && bytes.len() <= 128).then(|| Self(bytes.into()))
     }
 
     /// The bytes, for keys and tests.
@@ -27,11 +27,11 @@ impl Handle {
 
     /// A handle of its own memory: one that came in a listing would keep the whole reply alive.
     pub(crate) fn from_wire(handle: &NfsFh4) -> Self {
-        Self(Bytes::copy_from_slice(&handle.0))
+        Self(Arc::from(&handle.0[..]))
     }
 
     pub(crate) fn to_wire(&self) -> NfsFh4 {
-        NfsFh4(self.0.clone().into())
+        NfsFh4(Bytes::copy_from_slice(&self.0).into())
     }
 }
 

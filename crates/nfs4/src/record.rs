@@ -70,9 +70,10 @@ impl RecordAssembler {
             return &mut large.buffer;
         }
         let all = READ_AHEAD.min(self.limit + 4);
-        let (used, room) = (self.buffer.len(), self.buffer.capacity() - self.buffer.len());
-        if room < (all - used.min(all)).max(1).min(all / 4 + 1) {
-            self.buffer.reserve((all - used.min(all)).max(1));
+        let missing = all.saturating_sub(self.buffer.len()).max(1);
+        // Moving a little to the front is done once in a while only.
+        if self.buffer.capacity() - self.buffer.len() < missing.min(all / 4 + 1) {
+            self.buffer.reserve(missing);
         }
         &mut self.buffer
     }

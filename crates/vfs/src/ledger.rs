@@ -11,13 +11,16 @@
 use std::collections::VecDeque;
 
 /// Values remembered: more than there are operations under way at once.
-const KNOWN: usize = 128;
+const KNOWN: usize = 256;
 /// Values in doubt; from here on somebody else has certainly been there.
-const IN_DOUBT: usize = 64;
+const IN_DOUBT: usize = 128;
 
-/// See the module's page.
+/// See the module's page. Most files are not being written, so it is small until they are.
 #[derive(Debug, Clone, Default)]
-pub struct Ledger {
+pub struct Ledger(Option<Box<Values>>);
+
+#[derive(Debug, Clone)]
+struct Values {
     /// What we began with, and what operations of ours left behind.
     ours: VecDeque<u64>,
     /// What must turn out to be ours.
@@ -28,34 +31,31 @@ impl Ledger {
     /// The reply to an operation of ours: the change attribute was `before`, and is `after`. `current` is what was held
     /// for the value until now.
     pub fn own(&mut self, before: u64, after: u64, current: u64) {
-        self.begin(current);
-        self.doubt(before);
-        self.ours.push_back(after);
-        if self.ours.len() > KNOWN {
-            self.ours.pop_front();
+        let values = self.begin(current);
+        values.doubt(before);
+        values.ours.push_back(after);
+        if values.ours.len() > KNOWN {
+            values.ours.pop_front();
         }
-        self.in_doubt.retain(|value| *value != after);
+        values.in_doubt.retain(|value| *value != after);
     }
 
     /// The value was seen, otherwise than with an operation of ours.
     pub fn seen(&mut self, value: u64, current: u64) {
-        self.begin(current);
-        self.doubt(value);
+        self.begin(current).doubt(value);
     }
 
     /// We have stopped writing: whether somebody else has written, too.
     pub fn settle(&mut self) -> bool {
-        let foreign = !self.in_doubt.is_empty();
-        *self = Self::default();
-        foreign
+        self.0.take().is_some_and(|values| !values.in_doubt.is_empty())
     }
 
-    fn begin(&mut self, current: u64) {
-        if self.ours.is_empty() {
-            self.ours.push_back(current);
-        }
+    fn begin(&mut self, current: u64) -> &mut Values {
+        self.0.get_or_insert_with(|| Box::new(Values { ours: VecDeque::from([current]), in_doubt: Vec::new() }))
     }
+}
 
+impl Values {
     fn doubt(&mut self, value: u64) {
         if !self.ours.contains(&value) && self.in_doubt.len() < IN_DOUBT {
             self.in_doubt.push(value);

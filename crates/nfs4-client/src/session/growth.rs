@@ -82,6 +82,6 @@ mod tests {
         let mut growth = Growth::new(4);
         growth.failed(now);
         assert_eq!(after(299, &mut growth, now, |_| 100 << 20), 1);
-        assert_eq!(after(303, &mut growth, now, |_| 100 << 20), 2);
+        assert_eq!(after(301, &mut growth, now, |_| 100 << 20), 2);
     }
 }

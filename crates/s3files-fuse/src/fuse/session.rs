@@ -20,9 +20,9 @@ use crate::failure::Failure;
 /// How long the last requests may take once the folder is unmounted; nobody waits for their answers any more.
 const LAST_REQUESTS: Duration = Duration::from_secs(30);
 
-/// Threads that take requests from the kernel. Each takes the bytes of a write out of it, and answers what is known.
+/// Most threads that take requests from the kernel. Each takes the bytes of a write out of it, and answers what is known.
 #[cfg(target_os = "linux")]
-const THREADS: usize = 4;
+const MOST_THREADS: usize = 4;
 
 /// How a folder is mounted.
 #[derive(Debug, Clone, Default)]
@@ -60,7 +60,8 @@ impl MountOptions {
         // Elsewhere fuser offers one only.
         #[cfg(target_os = "linux")]
         {
-            config.n_threads = Some(THREADS);
+            let cores = std::thread::available_parallelism().map_or(1, usize::from);
+            config.n_threads = Some(cores.min(MOST_THREADS));
         }
         config.acl = if self.allow_other { SessionACL::All } else { SessionACL::Owner };
         config

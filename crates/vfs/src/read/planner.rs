@@ -207,52 +207,57 @@ mod tests {
 
     const DELAY: Duration = Duration::from_millis(30);
 
-    /// Reads straight through over a link of so many bytes per millisecond; a read waits when what was asked for has not
-    /// come. Returns the waits for what was not asked for before, and the largest window.
-    fn read_through(size: u64, unit: u64, speed: u64) -> (u32, u64) {
-        let mut planner = Planner::default();
-        let mut there = 0;
-        let (mut waits, mut window) = (0, 0);
+    /// Reads straight through over a link of so many bytes per millisecond. Returns how long that takes, and the largest
+    /// window.
+    fn read_through(size: u64, unit: u64, speed: u64) -> (Duration, u64) {
+        let start = Instant::now();
+        let (mut planner, mut now, mut free) = (Planner::default(), start, start);
+        // Up to where the file has come at what time.
+        let mut comes: Vec<(u64, Instant)> = Vec::new();
+        let mut window = 0;
         let mut at = 0;
-        let mut now = Instant::now();
-        let mut comes = now;
         while at < size {
             let end = (at + unit).min(size);
-            let missing = end > there;
-            waits += u32::from(missing);
-            let plan = planner.plan(at..end, size, missing, LIMIT, now);
-            window = window.max(planner.window);
-            if missing {
-                now += DELAY;
-                comes = now;
-            }
-            if plan.telling {
-                planner.waited(DELAY);
-            }
-            comes += Duration::from_micros(1000 * unit / speed);
-            now = now.max(comes);
+            let arrival = |comes: &[(u64, Instant)]| comes.iter().find(|(to, _)| *to >= end).map(|(_, time)| *time);
+            let waits = arrival(&comes).is_none_or(|time| time > now);
+            let plan = planner.plan(at..end, size, waits, LIMIT, now);
             assert!(plan.demand.start <= at && plan.demand.end >= end);
-            there = there.max(plan.demand.end);
-            for range in plan.ahead {
+            window = window.max(planner.window);
+            let demand = waits.then_some(plan.demand);
+            for range in demand.into_iter().chain(plan.ahead) {
+                let mut there = comes.last().map_or(0, |(to, _)| *to);
                 assert!(range.start <= there, "a hole is left in what is read ahead");
-                there = there.max(range.end);
+                while there < range.end {
+                    let next = (there + MIB).min(range.end);
+                    free = free.max(now + DELAY) + Duration::from_micros((next - there) * 1000 / speed);
+                    comes.push((next, free));
+                    there = next;
+                }
             }
+            let arrived = arrival(&comes).unwrap();
+            if plan.telling {
+                planner.waited(arrived - now);
+            }
+            now = now.max(arrived);
             at = end;
         }
-        (waits, window)
+        (now - start, window)
     }
 
     #[test]
     fn a_sequential_reader_far_away_waits_few_times() {
-        assert_eq!(read_through(200 * KIB, 128 * KIB, MIB).0, 1);
-        assert!(read_through(10 * MIB, 128 * KIB, MIB).0 <= 2);
-        assert!(read_through(100 * MIB, 128 * KIB, MIB).0 <= 3);
+        let waited = |size: u64| read_through(size, 128 * KIB, MIB).0 - Duration::from_millis(size / MIB);
+        assert!(waited(200 * KIB) < DELAY + DELAY / 2);
+        assert!(waited(10 * MIB) < 5 * DELAY / 2);
+        assert!(waited(100 * MIB) < 4 * DELAY);
     }
 
     #[test]
     fn a_window_grows_with_the_distance_and_not_with_a_narrow_link() {
         assert!(read_through(200 * MIB, 128 * KIB, MIB).1 > 16 * MIB);
-        assert_eq!(read_through(200 * MIB, 128 * KIB, 12 * KIB).1, FIRST_WINDOW);
+        let (took, window) = read_through(200 * MIB, 128 * KIB, 12 * KIB);
+        assert_eq!(window, FIRST_WINDOW);
+        assert!(took < Duration::from_millis(200 * MIB / (12 * KIB)) * 101 / 100, "the link is kept busy");
     }
 
     #[test]
