@@ -50,7 +50,7 @@ async fn written(client: &Client) -> OpenFile {
     let how = OpenHow { access: OpenAccess::Both, create: Some(Create::Exclusive(mode)), truncate: false };
     let file = client.open(&Cred::new(0, 0), &client.root().0, b"file", how).await.unwrap().file;
     for index in 0..BLOCKS {
-        client.write(&file, index * BLOCK, vec![block(index)], Stability::FileSync).await.unwrap();
+        client.write(&file, index * BLOCK, vec![block(index)], Stability::FileSync, None).await.unwrap();
     }
     file
 }
@@ -60,7 +60,7 @@ async fn busy(client: Client, file: OpenFile, index: u64, stop: Arc<AtomicBool>)
     while !stop.load(Ordering::Relaxed) {
         let read = client.read(&file, index * BLOCK, BLOCK as u32).await.unwrap();
         assert_eq!(read.data, block(index));
-        client.write(&file, index * BLOCK, vec![block(index)], Stability::Unstable).await.unwrap();
+        client.write(&file, index * BLOCK, vec![block(index)], Stability::Unstable, None).await.unwrap();
     }
 }
 

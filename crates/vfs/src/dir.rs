@@ -428,7 +428,7 @@ impl Vfs {
     }
 
     /// Whether the listing of what may be a directory is worth a page: not all of its names are known.
-    pub(crate) fn wants_listing(&self, node: &Node) -> bool {
+    pub(crate) fn wants_listing(node: &Node) -> bool {
         node.kind == FileKind::Directory && !node.lock().dir().names.is_complete()
     }
 

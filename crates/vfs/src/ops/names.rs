@@ -67,7 +67,7 @@ impl Vfs {
     /// LOOKUP; a directory that is found brings its listing along.
     async fn ask_for(&self, cred: &Cred, dir: &Arc<Node>, name: &[u8]) -> Result<Option<Arc<Node>>> {
         let before = self.known_child(dir, name);
-        let wants = before.as_ref().is_none_or(|node| self.wants_listing(node));
+        let wants = before.as_ref().is_none_or(|node| Self::wants_listing(node));
         let along = if wants { Along::Listing(FIRST_PAGE) } else { Along::Nothing };
         let edits = before.map_or(0, |node| node.edits());
         self.list_after_misses(cred, dir);

@@ -180,7 +180,7 @@ pub(crate) fn may_wait(set: &SetAttr, attr: &Attr, cred: &Cred) -> bool {
     let is_root = owns && cred.uid == 0;
     let keeps_owner = set.uid.is_none_or(|uid| uid == attr.uid) || is_root;
     let own_group = |gid: u32| gid == attr.gid || gid == cred.gid || cred.groups.contains(&gid);
-    let keeps_group = set.gid.is_none_or(|gid| own_group(gid)) || is_root;
+    let keeps_group = set.gid.is_none_or(own_group) || is_root;
     let plain = (attr.mode | set.mode.unwrap_or(0)) & SET_ID == 0;
     set.size.is_none() && owns && keeps_owner && keeps_group && plain
 }
