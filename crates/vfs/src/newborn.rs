@@ -73,22 +73,22 @@ struct Infant {
 /// All of them in a mount. Those that the server refused stay until the program lets go of them.
 #[derive(Debug, Default)]
 pub(crate) struct Newborns {
-    by_ino: HashMap<u64, Arc<Newborn>>,
-    by_name: HashMap<(u64, Bytes), u64>,
-    by_fh: HashMap<u64, u64>,
+    files: HashMap<u64, Arc<Newborn>>,
+    names: HashMap<(u64, Bytes), u64>,
+    opens: HashMap<u64, u64>,
 }
 
 impl Newborns {
     fn of_name(&self, dir: u64, name: &[u8]) -> Option<Arc<Newborn>> {
-        if self.by_name.is_empty() {
+        if self.names.is_empty() {
             return None;
         }
-        let ino = self.by_name.get(&(dir, Bytes::copy_from_slice(name)))?;
-        self.by_ino.get(ino).cloned()
+        let ino = self.names.get(&(dir, Bytes::copy_from_slice(name)))?;
+        self.files.get(ino).cloned()
     }
 
     fn of_fh(&self, fh: Fh) -> Option<Arc<Newborn>> {
-        self.by_fh.get(&fh.0).and_then(|ino| self.by_ino.get(ino)).cloned()
+        self.opens.get(&fh.0).and_then(|ino| self.files.get(ino)).cloned()
     }
 
     /// Nobody can ask for it any more.
@@ -98,7 +98,7 @@ impl Newborns {
             infant.released && infant.lookups == 0
         };
         if is_left && newborn.refusal().is_some() {
-            self.by_ino.remove(&newborn.id.ino);
+            self.files.remove(&newborn.id.ino);
         }
     }
 }
@@ -157,7 +157,7 @@ impl Vfs {
         };
         let (tell, born) = watch::channel(None);
         let mut newborns = mount.newborns.lock();
-        if newborns.by_ino.len() >= MOST || newborns.of_name(dir.ino(), name).is_some() {
+        if newborns.files.len() >= MOST || newborns.of_name(dir.ino(), name).is_some() {
             return None;
         }
         let id = mount.table.lock().reserve();
@@ -191,9 +191,9 @@ impl Vfs {
             wanted: Notify::new(),
             born,
         });
-        newborns.by_ino.insert(id.ino, Arc::clone(&newborn));
-        newborns.by_name.insert((dir.ino(), name.clone()), id.ino);
-        newborns.by_fh.insert(newborn.fh.0, id.ino);
+        newborns.files.insert(id.ino, Arc::clone(&newborn));
+        newborns.names.insert((dir.ino(), name.clone()), id.ino);
+        newborns.opens.insert(newborn.fh.0, id.ino);
         drop(newborns);
         let made = (newborn.entry(), Opened { fh: newborn.fh, keep_cache: false, direct_io: false });
         let vfs = self.clone();
@@ -203,7 +203,7 @@ impl Vfs {
             let outcome = vfs.bear(&newborn).await;
             if outcome.is_err() {
                 vfs.mount().kernel.drop_later(Stale::Entry(newborn.dir.ino(), newborn.name.clone()));
-                vfs.mount().newborns.lock().by_name.remove(&(newborn.dir.ino(), newborn.name.clone()));
+                vfs.mount().newborns.lock().names.remove(&(newborn.dir.ino(), newborn.name.clone()));
             }
             tell.send_replace(Some(outcome));
         });
@@ -311,9 +311,9 @@ impl Vfs {
     /// From now on it is a file like any other.
     fn hand_over(&self, newborn: &Newborn, node: &Node) {
         let mut newborns = self.mount().newborns.lock();
-        newborns.by_ino.remove(&newborn.id.ino);
-        newborns.by_name.remove(&(newborn.dir.ino(), newborn.name.clone()));
-        newborns.by_fh.remove(&newborn.fh.0);
+        newborns.files.remove(&newborn.id.ino);
+        newborns.names.remove(&(newborn.dir.ino(), newborn.name.clone()));
+        newborns.opens.remove(&newborn.fh.0);
         let lookups = newborn.state.lock().lookups;
         let mut table = self.mount().table.lock();
         table.add_lookups(newborn.id.ino, lookups);
@@ -328,14 +328,14 @@ impl Vfs {
 
     /// Attributes of one of these.
     pub(crate) fn newborn_attr(&self, ino: u64) -> Option<(Attr, Duration)> {
-        let newborn = self.mount().newborns.lock().by_ino.get(&ino).cloned()?;
+        let newborn = self.mount().newborns.lock().files.get(&ino).cloned()?;
         let attr = newborn.state.lock().attr;
         newborn.refusal().is_none().then_some((attr, Duration::ZERO))
     }
 
     /// Attributes that go with its first bytes; `None`: not here.
     pub(crate) fn set_newborn(&self, cred: &Cred, ino: u64, set: &SetAttr) -> Option<(Attr, Duration)> {
-        let newborn = self.mount().newborns.lock().by_ino.get(&ino).cloned()?;
+        let newborn = self.mount().newborns.lock().files.get(&ino).cloned()?;
         let mut infant = newborn.state.lock();
         if infant.taken || *cred != newborn.cred || !may_wait(set, &infant.attr, cred) {
             return None;
@@ -374,7 +374,7 @@ impl Vfs {
 
     /// Brings a file to the server, if it is one of these.
     pub(crate) async fn settle_ino(&self, ino: u64) -> Result<()> {
-        let newborn = self.mount().newborns.lock().by_ino.get(&ino).cloned();
+        let newborn = self.mount().newborns.lock().files.get(&ino).cloned();
         match newborn {
             Some(newborn) => newborn.settled().await,
             None => Ok(()),
@@ -386,7 +386,7 @@ impl Vfs {
         let newborns: Vec<_> = {
             let newborns = self.mount().newborns.lock();
             let is_there = |newborn: &&Arc<Newborn>| dir.is_none_or(|dir| newborn.dir.ino() == dir);
-            newborns.by_ino.values().filter(is_there).cloned().collect()
+            newborns.files.values().filter(is_there).cloned().collect()
         };
         for newborn in &newborns {
             newborn.wanted.notify_one();
@@ -401,7 +401,7 @@ impl Vfs {
     pub(crate) fn release_refused(&self, fh: Fh) -> bool {
         let mut newborns = self.mount().newborns.lock();
         let Some(newborn) = newborns.of_fh(fh) else { return false };
-        newborns.by_fh.remove(&fh.0);
+        newborns.opens.remove(&fh.0);
         newborn.state.lock().released = true;
         newborns.drop_if_left(&newborn);
         true
@@ -410,7 +410,7 @@ impl Vfs {
     /// The kernel gives lookups back. False: it is none of these.
     pub(crate) fn forget_newborn(&self, ino: u64, count: u64) -> bool {
         let mut newborns = self.mount().newborns.lock();
-        let Some(newborn) = newborns.by_ino.get(&ino).cloned() else { return false };
+        let Some(newborn) = newborns.files.get(&ino).cloned() else { return false };
         {
             let mut infant = newborn.state.lock();
             infant.lookups = infant.lookups.saturating_sub(count);

@@ -210,8 +210,8 @@ mod tests {
         }
     }
 
-    fn at(seconds: i64) -> Option<TimeSet> {
-        Some(TimeSet::At(Timestamp { seconds, nanos: 0 }))
+    fn at(seconds: i64) -> TimeSet {
+        TimeSet::At(Timestamp { seconds, nanos: 0 })
     }
 
     #[test]
@@ -232,12 +232,12 @@ mod tests {
     #[test]
     fn sets_that_follow_each_other_are_sent_as_one_and_the_last_one_counts() {
         let (mut sets, now, cred) = (Sets::default(), Instant::now(), Cred::new(7, 7));
-        assert!(sets.join(&SetAttr { mtime: at(5), ..SetAttr::default() }, &cred, now));
-        assert!(sets.join(&SetAttr { mode: Some(0o600), mtime: at(6), ..SetAttr::default() }, &cred, now));
+        assert!(sets.join(&SetAttr { mtime: Some(at(5)), ..SetAttr::default() }, &cred, now));
+        assert!(sets.join(&SetAttr { mode: Some(0o600), mtime: Some(at(6)), ..SetAttr::default() }, &cred, now));
         assert!(!sets.join(&SetAttr { mode: Some(0), ..SetAttr::default() }, &Cred::new(8, 8), now));
         assert_eq!(sets.shown(attr(7, 0o644)).mode, 0o600);
         let taken = sets.take_for(&cred).unwrap();
-        assert_eq!((taken.mode, taken.mtime), (Some(0o600), at(6)));
+        assert_eq!((taken.mode, taken.mtime), (Some(0o600), Some(at(6))));
         assert_eq!(sets.shown(attr(7, 0o644)).mtime.seconds, 6, "what is under way is shown, too");
         sets.answered(None, now);
         assert!(sets.is_idle());
@@ -246,7 +246,7 @@ mod tests {
     #[test]
     fn a_write_overtakes_the_time_that_was_set_before_it() {
         let (mut sets, now, cred) = (Sets::default(), Instant::now(), Cred::new(7, 7));
-        sets.join(&SetAttr { mtime: at(5), ..SetAttr::default() }, &cred, now);
+        sets.join(&SetAttr { mtime: Some(at(5)), ..SetAttr::default() }, &cred, now);
         let number = sets.want();
         sets.data_changed();
         assert!(sets.is_idle() && sets.is_done(number));
@@ -255,7 +255,7 @@ mod tests {
     #[test]
     fn a_time_that_was_overtaken_on_the_wire_is_set_again() {
         let (mut sets, now, cred) = (Sets::default(), Instant::now(), Cred::new(7, 7));
-        sets.join(&SetAttr { mtime: at(5), ..SetAttr::default() }, &cred, now);
+        sets.join(&SetAttr { mtime: Some(at(5)), ..SetAttr::default() }, &cred, now);
         let number = sets.want();
         sets.take().unwrap();
         sets.answered(Some(&cred), now);
