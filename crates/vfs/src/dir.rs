@@ -244,7 +244,15 @@ impl Vfs {
                 let ino =
                     if at == 0 { dir.ino() } else { dir.lock().place.as_ref().map_or(dir.ino(), |place| place.parent) };
                 let name = Bytes::from_static(name);
-                out.push(DirItem { ino, offset: at + 1, kind: FileKind::Directory, name, entry: None, pin: None });
+                out.push(DirItem {
+                    ino,
+                    offset: at + 1,
+                    kind: FileKind::Directory,
+                    name,
+                    entry: None,
+                    pin: None,
+                    parent: dir.ino(),
+                });
                 room = room.saturating_sub(per_item);
             }
         }
@@ -269,7 +277,15 @@ impl Vfs {
                 let (attr, attr_ttl) = node.lock().fresh(now)?;
                 Some(Entry { attr, generation: node.id.serial, entry_ttl, attr_ttl })
             });
-            out.push(DirItem { ino: item.ino, offset: index + DOTS + 1, kind: item.kind, name: item.name, entry, pin });
+            out.push(DirItem {
+                ino: item.ino,
+                offset: index + DOTS + 1,
+                kind: item.kind,
+                name: item.name,
+                entry,
+                pin,
+                parent: dir.ino(),
+            });
         }
         Ok(out)
     }
@@ -277,6 +293,12 @@ impl Vfs {
     /// The kernel took the entry of a [`DirItem`]: that counts as a lookup.
     pub fn accepted(&self, item: &DirItem) {
         if let (Some(node), Some(_)) = (&item.pin, &item.entry) {
+            {
+                let mut state = node.lock();
+                if state.hidden.is_none() {
+                    state.place = Some(Place { parent: item.parent, name: item.name.clone() });
+                }
+            }
             self.mount().table.lock().add_lookups(node.ino(), 1);
         }
     }
@@ -530,8 +552,14 @@ impl Vfs {
                 items.push(Item { name, kind: FileKind::Regular, ino, id: None });
                 continue;
             };
-            let place = Place { parent: dir.ino(), name: name.clone() };
-            let node = self.node_for(handle, attr, sent, Some(place));
+            let node = self.node_for(handle, attr, sent, None);
+            {
+                // The kernel may know it by another name, which an open has to check; until it takes this one, that stays.
+                let mut state = node.lock();
+                if state.place.is_none() && state.hidden.is_none() {
+                    state.place = Some(Place { parent: dir.ino(), name: name.clone() });
+                }
+            }
             items.push(Item { name, kind: node.kind, ino: node.ino(), id: Some(node.id) });
         }
         items

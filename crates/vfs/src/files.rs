@@ -189,8 +189,7 @@ impl Vfs {
         let Ok(found) = mount.client.lookup(&cred, &dir.handle, &name, Along::Start(START)).await else { return };
         self.take_attr(&dir, &found.dir, sent);
         let Some(found) = found.entry else { return };
-        let place = Place { parent: dir.ino(), name };
-        let node = self.node_for(&found.handle, &found.attr, sent, Some(place));
+        let node = self.node_for(&found.handle, &found.attr, sent, None);
         if node.kind != FileKind::Regular {
             return;
         }

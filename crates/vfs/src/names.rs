@@ -70,6 +70,11 @@ impl Names {
         }
     }
 
+    /// Whether a missing name was never asked for: that it is missing follows from a listing.
+    pub(crate) fn is_inferred(&self, name: &[u8]) -> bool {
+        !self.map.contains_key(name)
+    }
+
     /// All names that exist, if all are known.
     pub(crate) fn all(&mut self, change: Option<u64>, now: Instant) -> Option<Vec<(Bytes, Dentry)>> {
         (self.holds(change, now) && self.complete).then(|| {
@@ -226,8 +231,7 @@ impl Names {
 
     fn set(&mut self, name: Bytes, dentry: Dentry) {
         let missing = dentry == Dentry::Missing;
-        if missing && (self.complete || self.missing >= MISSING_LIMIT) {
-            // In a complete map, what isn't there is missing.
+        if missing && self.missing >= MISSING_LIMIT {
             if self.map.remove(&name) == Some(Dentry::Missing) {
                 self.missing -= 1;
             }

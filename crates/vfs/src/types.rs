@@ -196,6 +196,8 @@ pub struct DirItem {
     pub entry: Option<Entry>,
     /// Keeps the number from meaning another file until the kernel has counted it.
     pub(crate) pin: Option<Arc<Node>>,
+    /// The directory.
+    pub(crate) parent: u64,
 }
 
 /// What the kernel keeps on its own and must be told to drop. Called from a task of this crate's own, never from within

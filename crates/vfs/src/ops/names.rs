@@ -1,7 +1,7 @@
 //! Finding and making names.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use nfs4_client::{Along, Create, Created, Cred, Errno, NewNode, OpenAccess, OpenHow};
@@ -15,6 +15,10 @@ use crate::node::{Node, OwnChange, Place};
 use crate::types::{Entry, Looked, NodeKind};
 use crate::vfs::Vfs;
 
+/// How long a name that nobody has asked for is taken for missing because a listing lacks it. Short: another client may
+/// have just made it and told somebody here.
+const INFERRED: Duration = Duration::from_secs(1);
+
 impl Vfs {
     /// What a name stands for. No round trip while the directory's names are known and the file's attributes hold, else
     /// one.
@@ -25,8 +29,15 @@ impl Vfs {
         }
         match self.child(cred, &dir, name).await? {
             Some(node) => Ok(Looked::Found(self.entry(&dir, &node))),
-            None => Ok(Looked::Missing { ttl: Self::name_ttl(&dir, Instant::now()) }),
+            None => Ok(Looked::Missing { ttl: Self::missing_ttl(&dir, name, Instant::now()) }),
         }
+    }
+
+    /// For how long a name may be taken for missing.
+    fn missing_ttl(dir: &Node, name: &[u8], now: Instant) -> Duration {
+        let mut state = dir.lock();
+        let (ttl, age) = (state.attrs.remaining(now), state.attrs.age(now));
+        if state.dir().names.is_inferred(name) { ttl.min(INFERRED.saturating_sub(age)) } else { ttl }
     }
 
     /// The file of a name, if there is one; its attributes may be old.
@@ -98,8 +109,13 @@ impl Vfs {
             if !state.may_search(cred, now, self.mount().options.timeouts.dir_max) {
                 return None;
             }
-            let change = state.attrs.fresh_change(now);
-            state.dir().names.get(name, change, now)?
+            let (change, age) = (state.attrs.fresh_change(now), state.attrs.age(now));
+            let names = &mut state.dir().names;
+            let dentry = names.get(name, change, now)?;
+            if dentry == Dentry::Missing && names.is_inferred(name) && age >= INFERRED {
+                return None;
+            }
+            dentry
         };
         let Dentry::Present { id, .. } = dentry else { return Some(Remembered::Missing) };
         let node = self.mount().table.lock().resolve(id)?;
