@@ -144,6 +144,8 @@ pub struct Created {
     pub handle: Handle,
     /// Its attributes.
     pub attr: FileAttr,
+    /// What its maker may do with it, where the server said so.
+    pub rights: Option<Access>,
     /// The directory's change.
     pub dir_change: ChangeInfo,
 }

@@ -704,6 +704,7 @@ impl Client {
                     }),
                     Argop4::Getfh,
                     getattr(FILE_ATTRS),
+                    Argop4::Access(Access4args { access: Access::ALL.0 }),
                 ])
             })
             .await?;
@@ -712,14 +713,14 @@ impl Client {
         match next!(replies, Create, "CREATE") {
             Ok(created) => {
                 let (handle, attr) = file(&mut replies)?;
-                Ok(Created { handle, attr, dir_change: created.cinfo.into() })
+                Ok(Created { handle, attr, rights: granted(&mut replies), dir_change: created.cinfo.into() })
             }
             // The first attempt's answer was lost together with its session: what exists now is what it made.
             Err(error) if done.repeated && error.status() == Some(Nfs4Error::Exist) => {
                 let found = self.lookup(cred, dir, name, Along::Nothing).await?;
-                let Found { handle, attr, .. } = found.entry.ok_or(error)?;
+                let Found { handle, attr, rights, .. } = found.entry.ok_or(error)?;
                 let change = ChangeInfo { atomic: false, before: 0, after: found.dir.change };
-                Ok(Created { handle, attr, dir_change: change })
+                Ok(Created { handle, attr, rights, dir_change: change })
             }
             Err(error) => Err(error),
         }

@@ -183,7 +183,7 @@ impl Vfs {
         let wanted = kind_of(&new);
         let set = nfs4_client::SetAttr { mode: Some(mode & 0o7777), ..Default::default() };
         let made = self.mount().client.create(cred, &dir.handle, name, new, set).await;
-        let Created { handle, attr, dir_change } = match made {
+        let Created { handle, attr, rights, dir_change } = match made {
             Ok(created) => created,
             Err(error) => {
                 drop(own);
@@ -193,6 +193,9 @@ impl Vfs {
         let name = Bytes::copy_from_slice(name);
         let place = Place { parent: dir.ino(), name: name.clone() };
         let node = self.node_for(&handle, &attr, sent, Some(place));
+        if let Some(rights) = rights {
+            node.lock().learn_rights(cred, rights, sent);
+        }
         let dentry = Dentry::Present { id: node.id, kind: node.kind };
         own.done(dir_change, vec![Edit(name, dentry)], self.mount().options.timeouts.dir_min);
         if node.kind != wanted {
