@@ -103,10 +103,7 @@ impl BenchArgs {
             None => self.measure()?,
         };
         println!("\n{}\n{}", docs::circumstances(&report), report.table());
-        if let Some(file) = &self.json {
-            fs::write(file, serde_json::to_string_pretty(&report)?)
-                .with_context(|| format!("cannot write {}", file.display()))?;
-        }
+        self.write_json(&report)?;
         if self.write_docs {
             docs::write(&root()?, &report)?;
         }
@@ -126,6 +123,12 @@ impl BenchArgs {
             bail!("{} lines are not as good as they must be", bad.len());
         }
         Ok(())
+    }
+
+    fn write_json(&self, report: &Report) -> anyhow::Result<()> {
+        let Some(file) = &self.json else { return Ok(()) };
+        fs::write(file, serde_json::to_string_pretty(report)?)
+            .with_context(|| format!("cannot write {}", file.display()))
     }
 
     fn wants(&self, line: &Line) -> bool {
@@ -184,7 +187,7 @@ impl BenchArgs {
             if self.wants_any(further.lines) {
                 for &kind in kinds.iter().filter(|&&kind| kind == Kind::Mock || further.on_ganesha) {
                     let played = (further.play)(&programs, kind, self.tls);
-                    self.keep(&mut report, kind, further.rtt, further.lines, vec![played]);
+                    self.keep(&mut report, kind, further.rtt, further.lines, vec![played])?;
                 }
             }
         }
@@ -219,21 +222,28 @@ impl BenchArgs {
                 if played[0].as_ref().is_ok_and(is_short) {
                     played.extend((1..TIMES).map(|_| (work.play)(&round)));
                 }
-                self.keep(report, kind, rtt, work.lines, played);
+                self.keep(report, kind, rtt, work.lines, played)?;
             }
         }
         for work in further::ON_STAGE {
             if self.wants_any(work.lines) {
                 let round = Round { stage: &stage, data, limit: Duration::from_mins(3) };
                 let played = (work.play)(&round);
-                self.keep(report, kind, TABLE_RTT, work.lines, vec![played]);
+                self.keep(report, kind, TABLE_RTT, work.lines, vec![played])?;
             }
         }
         Ok(())
     }
 
     /// Keeps the middle one of the samples of each line, and says on the terminal what it is.
-    fn keep(&self, report: &mut Report, kind: Kind, rtt: u64, lines: &[&str], played: Vec<anyhow::Result<Samples>>) {
+    fn keep(
+        &self,
+        report: &mut Report,
+        kind: Kind,
+        rtt: u64,
+        lines: &[&str],
+        played: Vec<anyhow::Result<Samples>>,
+    ) -> anyhow::Result<()> {
         let mut samples: BTreeMap<&str, Vec<Sample>> = BTreeMap::new();
         let mut failure = None;
         for outcome in played {
@@ -252,6 +262,8 @@ impl BenchArgs {
             eprintln!("{:<8} {rtt:>3} ms  {:<14} {value:>8} {ms:>10}  {word} {failed}", kind.name(), line.id);
             report.figures.push(figure);
         }
+        // A run takes long; what was found stays when it is cut short.
+        self.write_json(report)
     }
 }
 
