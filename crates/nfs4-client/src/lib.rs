@@ -21,6 +21,7 @@ mod error;
 mod handshake;
 mod keeper;
 mod locks;
+mod opening;
 mod options;
 mod owners;
 mod recovery;
