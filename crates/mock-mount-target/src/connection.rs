@@ -22,6 +22,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
 use crate::bind::{BindFault, Mistake};
+use crate::link;
 use crate::outlet::{self, After, Gone, Outlet, ReplyFault};
 use crate::service::{Answer, Attached, Call, ConnInfo};
 use crate::shared::Shared;
@@ -145,7 +146,7 @@ impl Reading<'_> {
             match assembler.next_record() {
                 Ok(Some(record)) => {
                     if let Some(due) = self.shared.link.inbound(record.len() + 4) {
-                        tokio::time::sleep_until(due).await;
+                        link::until(due).await;
                     }
                     self.record(record).await?;
                 }

@@ -3,6 +3,9 @@
 //!
 //! The whole round trip is put on the way back: no client can tell where in the loop the time is spent, and requests
 //! need no queue of their own. What arrives is slowed down to the bandwidth by not being read any faster.
+//!
+//! Waiting is done by [`until`], whose timer is exact. Tokio's rounds up to the next millisecond, which would make each
+//! round trip of a thousand one after another a few hundredths too long.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -121,8 +124,15 @@ impl Link {
     pub(crate) async fn round_trips(&self, round_trips: u32) {
         let wait = self.settings().rtt * round_trips;
         if !wait.is_zero() {
-            tokio::time::sleep(wait).await;
+            until(Instant::now() + wait).await;
         }
+    }
+}
+
+/// Waits until `due`, to a fraction of a millisecond.
+pub(crate) async fn until(due: Instant) {
+    if due > Instant::now() {
+        async_io::Timer::at(due.into_std()).await;
     }
 }
 

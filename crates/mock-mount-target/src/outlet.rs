@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::link::Link;
+use crate::link::{self, Link};
 
 /// Records that wait to be sent, at most.
 const QUEUE: usize = 256;
@@ -169,7 +169,7 @@ impl Outlet {
         self.inner.delayed.spawn(async move {
             tokio::select! {
                 () = cut.cancelled() => {}
-                () = tokio::time::sleep_until(at) => { let _ = this.queue(out).await; }
+                () = link::until(at) => { let _ = this.queue(out).await; }
             }
         });
     }
@@ -221,7 +221,7 @@ pub(crate) async fn write_all<W: AsyncWrite + Unpin>(
             },
         };
         if let Some(due) = first.due {
-            tokio::time::sleep_until(due).await;
+            link::until(due).await;
         }
         first.answers.map(&leaves);
         let mut len = add(&mut batch, first.frame);

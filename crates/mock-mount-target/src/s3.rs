@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::bind::Bucket;
 use crate::clock::Clock;
 use crate::iam::Iam;
-use crate::link::Link;
+use crate::link::{self, Link};
 use crate::objects::{Missing, Objects, S3Fault};
 
 /// How much earlier the head and the first bytes of a broken body leave than the connection breaks.
@@ -143,7 +143,7 @@ impl S3 for S3End {
         let content_range =
             input.range.is_some().then(|| format!("bytes {}-{}/{full}", range.start, end.max(range.start + 1) - 1));
         if let Some(due) = self.link.outbound(body.len()) {
-            tokio::time::sleep_until(due).await;
+            link::until(due).await;
         }
         Ok(S3Response::new(GetObjectOutput {
             content_length: Some(body.len() as i64),

@@ -204,7 +204,9 @@ impl Vfs {
     /// Makes changes of a directory durable: the server has done so before it answered them.
     #[allow(clippy::unused_async)]
     pub async fn fsyncdir(&self, _cred: &Cred, _ino: u64, fh: Fh) -> Result<()> {
-        if self.mount().dirs.contains_key(&fh.0) { Ok(()) } else { Err(Error::BadHandle) }
+        let handle = self.mount().dirs.get(&fh.0).map(|handle| Arc::clone(&handle)).ok_or(Error::BadHandle)?;
+        self.settle_in(Some(handle.node.ino())).await;
+        self.settle_held(&handle.node).await
     }
 
     /// Entries from `offset` on (0, or the `offset` of an entry that was returned), as many as fit in `max_bytes` as FUSE

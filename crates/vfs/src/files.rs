@@ -412,16 +412,26 @@ impl Vfs {
                 return Err(Self::not_made(dir, &name, error));
             }
         };
+        self.keep_parent_known(cred, dir);
         let place = Place { parent: dir.ino(), name: name.clone() };
         let handle = opened.file.handle().clone();
         let node = self.node_for(&handle, &opened.attr, sent, Some(place));
+        let mut was_frozen = false;
         if let Some(frozen) = frozen.filter(|frozen| Arc::ptr_eq(frozen.node(), &node)) {
             frozen.succeed(0, &opened.attr, sent);
+            was_frozen = true;
         }
         let dentry = Dentry::Present { id: node.id, kind: node.kind };
         own.done(opened.dir_change.unwrap_or_default(), vec![Edit(name, dentry)], mount.options.timeouts.dir_min);
         let open = ServerOpen::new(opened.file);
         node.lock().file().opens.push(Arc::clone(&open));
+        if truncates
+            && !was_frozen
+            && let Err(error) = self.cut_late(&node, cred, &open).await
+        {
+            self.leave(&node, &open).await;
+            return Err(error);
+        }
         Ok((node, open))
     }
 
@@ -504,6 +514,7 @@ impl Vfs {
     /// Everything written to the file so far, by whomever, is on stable storage when this returns 0.
     pub async fn fsync(&self, _cred: &Cred, _ino: u64, fh: Fh, _datasync: bool) -> Result<()> {
         let handle = self.handle(fh).await?;
+        self.settle_held(&handle.node).await?;
         self.flush_node(&handle.node, Goal::Stable).await;
         Self::tell_failure(&handle)
     }

@@ -146,6 +146,13 @@ impl Names {
         self.change = Some(change);
     }
 
+    /// Our own change of the directory's attributes took it from one value to the other: its names are the same.
+    pub(crate) fn carry(&mut self, before: u64, after: u64) {
+        if self.change == Some(before) && self.own_under_way == 0 {
+            self.change = Some(after);
+        }
+    }
+
     /// A lookup found out what a name stands for when the directory was at `change`.
     pub(crate) fn learn(&mut self, change: u64, name: &[u8], dentry: Dentry) {
         if self.change == Some(change) {

@@ -126,6 +126,17 @@ impl Newborn {
     }
 }
 
+/// Pieces that follow each other from the beginning of a file.
+fn placed(data: &[Bytes]) -> Vec<Piece> {
+    let mut end = 0;
+    let place = |piece: &Bytes| {
+        let at = end;
+        end += piece.len() as u64;
+        (at, piece.clone())
+    };
+    data.iter().map(place).collect()
+}
+
 impl Vfs {
     /// Makes a file without asking, if that may be.
     pub(crate) fn hold_back(
@@ -147,7 +158,8 @@ impl Vfs {
             let may = Access::LOOKUP.and(Access::MODIFY).and(Access::EXTEND);
             let granted = state.rights(cred, now, mount.options.timeouts.dir_max);
             let change = state.attrs.fresh_change(now);
-            if !granted.is_some_and(|granted| granted.contains(may))
+            if state.held.is_some()
+                || !granted.is_some_and(|granted| granted.contains(may))
                 || state.dir().names.get(name, change, now) != Some(Dentry::Missing)
             {
                 return None;
@@ -235,19 +247,29 @@ impl Vfs {
                 return Err(Self::not_made(dir, name, error));
             }
         };
+        self.keep_parent_known(cred, dir);
         let node = self.adopt(newborn, born.opened.file.handle(), &born.opened.attr, sent);
         let dentry = Dentry::Present { id: node.id, kind: node.kind };
         let edit = vec![Edit(name.clone(), dentry)];
         own.done(born.opened.dir_change.unwrap_or_default(), edit, mount.options.timeouts.dir_min);
         let open = ServerOpen::new(born.opened.file);
         let mut left = Vec::new();
+        // What was written to it before, under another name, must not come after its truncation.
+        let mut written = born.written;
+        let cut = self.cut_late(&node, cred, &open).await;
+        if let Ok(true) = cut {
+            (written, left) = (None, placed(&data));
+        }
         {
             let mut state = node.lock();
             let file = state.file();
+            if let Err(error) = cut {
+                file.fail(error.errno(), len);
+            }
             file.opens.push(Arc::clone(&open));
             file.handles += 1;
             file.kernel_version = Some(file.version);
-            match born.written {
+            match written {
                 Some(Ok((count, Stability::FileSync))) => {
                     let mut at = 0;
                     for piece in data {
@@ -372,8 +394,17 @@ impl Vfs {
         }
     }
 
-    /// Brings a file to the server, if it is one of these.
+    /// Brings a file to the server, if it is one of these, and attributes of it that are held back.
     pub(crate) async fn settle_ino(&self, ino: u64) -> Result<()> {
+        self.settle_newborn(ino).await?;
+        match self.node(ino) {
+            Ok(node) => self.settle_held(&node).await,
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Brings a file to the server, if it is one of these.
+    pub(crate) async fn settle_newborn(&self, ino: u64) -> Result<()> {
         let newborn = self.mount().newborns.lock().files.get(&ino).cloned();
         match newborn {
             Some(newborn) => newborn.settled().await,
@@ -381,7 +412,7 @@ impl Vfs {
         }
     }
 
-    /// Brings all of these in a directory to the server; in all directories with `None`.
+    /// Brings all of these in a directory to the server, and attributes that are held back; in all directories with `None`.
     pub(crate) async fn settle_in(&self, dir: Option<u64>) {
         let newborns: Vec<_> = {
             let newborns = self.mount().newborns.lock();
@@ -395,6 +426,7 @@ impl Vfs {
             // Its failure is told to who made it.
             let _ = newborn.settled().await;
         }
+        self.settle_held_in(dir).await;
     }
 
     /// The last descriptor of one that the server refused is closed. False: it is none.

@@ -21,6 +21,7 @@ use crate::read::fetch::Fetch;
 use crate::sync::Locked;
 use crate::write::dirty::Dirty;
 use crate::write::gauge::Gauge;
+use crate::write::held::Held;
 use crate::write::sets::Sets;
 
 /// Answers to ACCESS kept for each file, for as many identities.
@@ -46,6 +47,8 @@ pub(crate) struct NodeState {
     pub(crate) place: Option<Place>,
     /// It was removed while open and lives on under this name until it is closed.
     pub(crate) hidden: Option<Hidden>,
+    /// Attributes that were set and that the server does not have yet.
+    pub(crate) held: Option<Box<Held>>,
     pub(crate) body: Body,
     /// What is known of its extended attributes.
     pub(crate) xattrs: Option<Box<crate::xattrs::Known>>,
@@ -199,6 +202,10 @@ pub(crate) struct DirState {
     /// LOOKUPs in a row that a listing would have made needless, and since when they are counted.
     pub(crate) misses: u32,
     pub(crate) missed_since: Option<Instant>,
+    /// When we last made a directory in it.
+    pub(crate) grew: Option<Instant>,
+    /// Its attributes are being renewed behind everybody's back.
+    pub(crate) asked_about: bool,
     /// Files that live on in it under hidden names.
     pub(crate) hidden: Vec<Weak<Node>>,
 }
@@ -311,6 +318,9 @@ impl NodeState {
             Body::File(file) => file.sets.shown(*self.attrs.last()),
             _ => *self.attrs.last(),
         };
+        if let Some(held) = &self.held {
+            attr = held.shown(attr);
+        }
         if self.hidden.is_some() {
             attr.nlink = attr.nlink.saturating_sub(1);
         }
@@ -325,7 +335,11 @@ impl NodeState {
 
     /// For how long the attributes may be shown from now on.
     pub(crate) fn ttl(&self, now: Instant) -> Duration {
-        if self.is_busy() || self.attrs.fresh(now).is_none() { Duration::ZERO } else { self.attrs.remaining(now) }
+        if self.is_busy() || self.held.is_some() || self.attrs.fresh(now).is_none() {
+            Duration::ZERO
+        } else {
+            self.attrs.remaining(now)
+        }
     }
 
     /// What a complete answer to ACCESS said about `cred`, if it still holds.
@@ -390,6 +404,7 @@ impl Node {
             rights: Vec::new(),
             place: None,
             hidden: None,
+            held: None,
             body: Body::Plain,
             xattrs: None,
         };
@@ -458,7 +473,12 @@ impl Node {
             state.attrs.touch(mtime.max(ctime));
         }
         match &mut state.body {
-            Body::Dir(dir) if outcome.accepted => dir.names.observe(new.change),
+            Body::Dir(dir) if outcome.accepted => {
+                if let (Origin::OwnChange, Some(before)) = (origin, attr.before) {
+                    dir.names.carry(before, new.change);
+                }
+                dir.names.observe(new.change);
+            }
             Body::File(file) if outcome.data_changed => {
                 file.version += 1;
                 file.mixed = false;

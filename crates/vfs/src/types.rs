@@ -227,7 +227,8 @@ pub struct VfsOptions {
     /// An open may rely on attributes that the server sent at most that long ago; zero: each open asks the server
     /// (close-to-open).
     pub open_freshness: Duration,
-    /// A new file may be held back for some milliseconds, so that it goes to the server together with its first bytes.
+    /// A new file, and attributes that are set, may be held back for some milliseconds: so a file goes to the server together
+    /// with its first bytes, and attributes that are set one after the other go together.
     pub delayed_create: bool,
     /// Nothing may be changed.
     pub read_only: bool,

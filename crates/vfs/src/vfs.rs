@@ -68,6 +68,8 @@ pub(crate) struct Mount {
     pub(crate) kernel: Kernel,
     stat: Locked<(FsStat, Option<Instant>)>,
     pub(crate) newborns: Locked<Newborns>,
+    /// Files of which attributes are held back, by serial number.
+    pub(crate) held: Locked<std::collections::HashMap<u64, Arc<Node>>>,
     pub(crate) walk: Locked<Walk>,
     pub(crate) siblings: Locked<Siblings>,
     pub(crate) lacks: Lacks,
@@ -135,6 +137,7 @@ impl Vfs {
             kernel: Kernel::default(),
             stat: Locked::new((FsStat { max_name: 255, ..FsStat::default() }, None)),
             newborns: Locked::default(),
+            held: Locked::default(),
             walk: Locked::default(),
             siblings: Locked::default(),
             lacks: Lacks::default(),

@@ -219,3 +219,112 @@ async fn a_tree_is_walked_in_as_many_round_trips_as_it_is_deep() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_file_that_is_an_open_one_under_another_name_loses_what_was_written_before() {
+    for delayed_create in [true, false] {
+        let options = VfsOptions { delayed_create, ..VfsOptions::default() };
+        with_options("renamed", options, async |stage| {
+            let (ino, old) = stage.create("old").await;
+            stage.write(ino, old, 0, b"on the server").await;
+            stage.vfs.fsync(&stage.cred, ino, old, false).await.unwrap();
+            let (other, dir) = stage.second_mount(stage::no_caching()).await;
+            assert_eq!(stage.names(stage.dir).await, ["old"]);
+            stage.write(ino, old, 0, b"these bytes are older than the truncation").await;
+            other.rename(&stage.cred, dir, b"old", dir, b"new", RenameFlags::default()).await.unwrap();
+            let (made, new) = make(stage, "new").await;
+            stage.write(made, new, 0, b"new").await;
+            stage.close(made, new).await;
+            stage.close(ino, old).await;
+            let there = find(&other, &stage.cred, dir, "new").await.unwrap().attr;
+            assert_eq!(content(&other, &stage.cred, there.ino).await, b"new", "{delayed_create}");
+            assert_eq!(stage.content(ino).await, b"new", "{delayed_create}");
+            assert_eq!(other.shutdown().await, []);
+        })
+        .await;
+    }
+}
+
+/// Times, owner and mode, each by a call of its own, as `tar` and `rsync` set them.
+async fn set_all(stage: &Stage, ino: u64, mode: u32) {
+    let at = TimeSet::At(Timestamp { seconds: 1_000_000, nanos: 0 });
+    let sets = [
+        SetAttr { mtime: Some(at), ..SetAttr::default() },
+        SetAttr { uid: Some(stage.cred.uid), gid: Some(stage.cred.gid), ..SetAttr::default() },
+        SetAttr { mode: Some(mode), ..SetAttr::default() },
+    ];
+    for set in sets {
+        stage.vfs.setattr(&stage.cred, ino, None, set).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attributes_of_a_directory_or_a_closed_file_go_out_together() {
+    on_stage("together", async |stage| {
+        let file = stage.file("f", b"closed").await;
+        let dir = stage.vfs.mkdir(&stage.cred, stage.dir, b"d", 0o755).await.unwrap().attr.ino;
+        for ino in [file, dir] {
+            stage.vfs.getattr(&stage.cred, ino, None).await.unwrap();
+            stage.round_trips();
+            set_all(stage, ino, 0o700).await;
+            let shown = stage.vfs.getattr(&stage.cred, ino, None).await.unwrap().0;
+            assert_eq!((shown.mode, shown.mtime.seconds), (0o700, 1_000_000));
+            let fh = stage.vfs.opendir(&stage.cred, stage.dir).await.unwrap();
+            stage.vfs.fsyncdir(&stage.cred, stage.dir, fh).await.unwrap();
+            assert_eq!(stage.round_trips(), 1);
+        }
+        let (other, dir) = stage.second_mount(stage::no_caching()).await;
+        for name in ["f", "d"] {
+            let there = find(&other, &stage.cred, dir, name).await.unwrap().attr;
+            assert_eq!((there.mode, there.mtime.seconds), (0o700, 1_000_000), "{name}");
+        }
+        assert_eq!(other.shutdown().await, []);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_depends_on_attributes_that_are_held_back_comes_after_them() {
+    on_stage("after", async |stage| {
+        let (vfs, cred) = (&stage.vfs, &stage.cred);
+        let dir = vfs.mkdir(cred, stage.dir, b"d", 0o755).await.unwrap().attr.ino;
+        let (other, root) = stage.second_mount(stage::no_caching()).await;
+        set_all(stage, dir, 0o711).await;
+        vfs.rename(cred, stage.dir, b"d", stage.dir, b"e", RenameFlags::default()).await.unwrap();
+        assert_eq!(find(&other, cred, root, "e").await.unwrap().attr.mode, 0o711);
+        set_all(stage, dir, 0o722).await;
+        vfs.mkdir(cred, dir, b"inside", 0o755).await.unwrap();
+        assert_eq!(find(&other, cred, root, "e").await.unwrap().attr.mode, 0o722);
+        set_all(stage, dir, 0o733).await;
+        assert!(stage.find("nothing").await.is_none());
+        let (ino, fh) = stage.create("f").await;
+        assert_eq!(find(&other, cred, root, "e").await.unwrap().attr.mode, 0o733);
+        stage.close(ino, fh).await;
+        set_all(stage, ino, 0o600).await;
+        let read = vfs.open(cred, ino, reading()).await.unwrap();
+        assert_eq!(find(&other, cred, root, "f").await.unwrap().attr.mode, 0o600);
+        stage.close(ino, read.fh).await;
+        set_all(stage, ino, 0o611).await;
+        other.unlink(cred, root, b"f").await.unwrap();
+        assert_eq!(other.shutdown().await, []);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_names_of_a_directory_stay_known_when_its_attributes_are_set() {
+    on_stage("stay", async |stage| {
+        let (vfs, cred) = (&stage.vfs, &stage.cred);
+        let dir = vfs.mkdir(cred, stage.dir, b"d", 0o755).await.unwrap().attr.ino;
+        vfs.mkdir(cred, dir, b"inside", 0o755).await.unwrap();
+        vfs.getattr(cred, dir, None).await.unwrap();
+        set_all(stage, dir, 0o700).await;
+        let fh = vfs.opendir(cred, stage.dir).await.unwrap();
+        vfs.fsyncdir(cred, stage.dir, fh).await.unwrap();
+        stage.round_trips();
+        assert!(find(vfs, cred, dir, "inside").await.is_some());
+        assert!(find(vfs, cred, dir, "nothing").await.is_none());
+        assert_eq!(stage.round_trips(), 0);
+    })
+    .await;
+}

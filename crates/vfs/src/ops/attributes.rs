@@ -33,7 +33,7 @@ impl Vfs {
         if let Some(held_back) = self.newborn_attr(ino) {
             return Ok(held_back);
         }
-        self.settle_ino(ino).await?;
+        self.settle_newborn(ino).await?;
         let node = self.node(ino)?;
         if let Some(fresh) = node.lock().fresh(Instant::now()) {
             return Ok(fresh);
@@ -144,15 +144,16 @@ impl Vfs {
         if let Some(held_back) = self.set_newborn(cred, ino, &set) {
             return Ok(held_back);
         }
-        self.settle_ino(ino).await?;
+        self.settle_newborn(ino).await?;
         let node = self.node(ino)?;
         if let Some(size) = set.size {
             self.set_size(cred, &node, fh, set, size).await?;
             return Ok(Self::attr_and_ttl(&node));
         }
-        if self.set_with_data(cred, &node, &set) {
+        if self.set_with_data(cred, &node, &set) || self.hold_set(cred, &node, &set) {
             return Ok(Self::attr_and_ttl(&node));
         }
+        self.settle_held(&node).await?;
         // Data first: a WRITE after it would undo the times, and may no longer be allowed.
         self.flush_node(&node, if Self::has_sets(&node) { Goal::Stable } else { Goal::Sent }).await;
         let sent = Instant::now();
@@ -187,6 +188,8 @@ impl Vfs {
         if waits {
             self.flush_node(node, Goal::Stable).await;
         }
+        // That it failed is in the log; what holds now is for the server to say.
+        let _ = self.settle_held(node).await;
     }
 
     async fn set_size(&self, cred: &Cred, node: &Arc<Node>, fh: Option<Fh>, set: SetAttr, size: u64) -> Result<()> {
@@ -199,6 +202,7 @@ impl Vfs {
         if size > i64::MAX as u64 || (limit > 0 && size > limit) {
             return Err(Error::FileTooBig);
         }
+        self.settle_held(node).await?;
         // Through an open file its right to write counts, as it was when it was opened.
         let open = fh
             .and_then(|fh| self.mount().files.get(&fh.0).map(|handle| Arc::clone(&handle.open)))

@@ -19,6 +19,9 @@ use crate::vfs::Vfs;
 /// have just made it and told somebody here.
 const INFERRED: Duration = Duration::from_secs(1);
 
+/// For so long after the last directory was made in a directory, another is expected there.
+const GROWS: Duration = Duration::from_secs(30);
+
 impl Vfs {
     /// What a name stands for. No round trip while the directory's names are known and the file's attributes hold, else
     /// one.
@@ -60,6 +63,7 @@ impl Vfs {
         if self.mount().hides(name) {
             return Ok(None);
         }
+        self.settle_rights(dir).await;
         match self.remembered(cred, dir, name) {
             Some(Remembered::Missing) => return Ok(None),
             Some(Remembered::Fresh(node)) => return Ok(Some(node)),
@@ -204,11 +208,40 @@ impl Vfs {
         }
         // Such an answer does not know the directory's value before, either.
         let is_new = dir_change.before != 0;
+        if node.kind == FileKind::Directory {
+            dir.lock().dir().grew = Some(Instant::now());
+            self.keep_parent_known(cred, &dir);
+        }
         if node.kind == FileKind::Directory && is_new {
             // Nobody else has seen it: it is empty.
             node.lock().dir().names.install(attr.change, []);
         }
         Ok(self.entry(&dir, &node))
+    }
+
+    /// Whoever fills one directory after the other (tar, git, compilers) will soon ask the directory above for a name that
+    /// is not there. So that this needs no round trip, GETATTR goes out behind the caller's back before [`INFERRED`] is over.
+    pub(crate) fn keep_parent_known(&self, cred: &Cred, dir: &Node) {
+        let Some(parent) = dir.lock().place.as_ref().map(|place| place.parent) else { return };
+        let Ok(parent) = self.directory(parent) else { return };
+        let now = Instant::now();
+        {
+            let mut state = parent.lock();
+            let is_due = state.attrs.fresh_change(now).is_some() && state.attrs.age(now) >= INFERRED / 2;
+            let grows = |at: Instant| now.saturating_duration_since(at) < GROWS;
+            let children = state.dir();
+            if !is_due || !children.names.is_complete() || !children.grew.is_some_and(grows) || children.asked_about {
+                return;
+            }
+            children.asked_about = true;
+        }
+        let (vfs, cred) = (self.clone(), cred.clone());
+        self.mount().tasks.spawn(async move {
+            if let Err(error) = vfs.revalidate(&cred, &parent).await {
+                tracing::debug!(%error, ino = parent.ino(), "a directory's attributes could not be renewed");
+            }
+            parent.lock().dir().asked_about = false;
+        });
     }
 
     async fn make_regular(&self, cred: &Cred, parent: u64, name: &[u8], mode: u32) -> Result<Entry> {

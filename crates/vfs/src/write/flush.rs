@@ -408,6 +408,17 @@ impl Vfs {
         Ok(())
     }
 
+    /// An open has cut a file that is being written here under another name, as only its answer has shown: what was
+    /// written before goes now, and the file is cut again. False: nothing had to be done.
+    pub(crate) async fn cut_late(&self, node: &Arc<Node>, cred: &nfs4_client::Cred, open: &ServerOpen) -> Result<bool> {
+        if !node.lock().is_busy() {
+            return Ok(false);
+        }
+        let set = SetAttr { size: Some(0), ..SetAttr::default() };
+        self.truncate(node, set, 0, cred, open.file().as_ref()).await?;
+        Ok(true)
+    }
+
     /// Waits until the server has everything below `size` and holds the rest back.
     pub(crate) async fn freeze(&self, node: &Arc<Node>, size: u64) -> Frozen {
         let progress = Arc::clone(&node.lock().file().progress);

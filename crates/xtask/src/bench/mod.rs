@@ -56,9 +56,9 @@ pub struct BenchArgs {
     /// Round trip times in milliseconds. The table is made from 30, the chart from all.
     #[arg(long, value_delimiter = ',', default_value = "0,10,30,80", value_name = "MS,MS")]
     rtt: Vec<u64>,
-    /// Only lines whose name holds this (`--list` shows the names).
-    #[arg(long, value_name = "PART")]
-    only: Option<String>,
+    /// Only lines whose name holds one of these (`--list` shows the names).
+    #[arg(long, value_delimiter = ',', value_name = "PART,PART")]
+    only: Vec<String>,
     /// A short run: the mock, 30 ms, without the slow lines. Fails when a must is missed.
     #[arg(long)]
     quick: bool,
@@ -132,7 +132,7 @@ impl BenchArgs {
     }
 
     fn wants(&self, line: &Line) -> bool {
-        let named = self.only.as_deref().is_none_or(|part| line.id.contains(part));
+        let named = self.only.is_empty() || self.only.iter().any(|part| line.id.contains(part.as_str()));
         named && !(self.quick && line.slow) && (self.million || line.id != "inodes")
     }
 
