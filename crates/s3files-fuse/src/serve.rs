@@ -19,9 +19,12 @@ use crate::failure::Failure;
 use crate::folder;
 use crate::fuse::{self, MountOptions, Session};
 use crate::leftovers::OwnJournal;
+use crate::walk::own_identity;
 
 /// How long connecting may take in all: credentials, DNS, TCP, TLS, bind and the session, each with its own limit.
 const CONNECT_LIMIT: Duration = Duration::from_secs(60);
+/// How long a mount waits for its user's rights in the root, which are only there to save time later.
+const EXPECT_LIMIT: Duration = Duration::from_secs(2);
 /// How long programs that still use the folder may go on after a signal.
 const GRACE: Duration = Duration::from_secs(5);
 /// How long the answer to `umount` may take to be read before the process ends.
@@ -132,8 +135,10 @@ impl Mounted {
         };
         let mounting = {
             let (vfs, folder, runtime) = (vfs.clone(), folder.clone(), Handle::current());
-            tokio::task::spawn_blocking(move || Session::start(&vfs, &folder, &options, &runtime)).await
+            tokio::task::spawn_blocking(move || Session::start(&vfs, &folder, &options, &runtime))
         };
+        let _ = tokio::time::timeout(EXPECT_LIMIT, vfs.expect(&own_identity())).await;
+        let mounting = mounting.await;
         let session = match mounting {
             Ok(Ok(session)) => session,
             Ok(Err(failure)) => {

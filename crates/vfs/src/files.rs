@@ -12,6 +12,7 @@ use nfs4_client::{Access, Along, Create, Cred, Errno, Lookup, OpenAccess, OpenFi
 
 use crate::attr::FileKind;
 use crate::error::{Error, Result};
+use crate::inode::ROOT_INO;
 use crate::kernel::Stale;
 use crate::names::{Dentry, Edit};
 use crate::node::{Node, OwnChange, Place, ServerOpen};
@@ -356,7 +357,7 @@ impl Vfs {
         };
         let handle = OpenHandle::new(node, open, flags, failures);
         self.mount().files.insert(fh.0, Arc::new(handle));
-        Opened { fh, keep_cache, direct_io: flags.direct }
+        Opened { fh, keep_cache, direct_io: flags.bypasses_kernel_cache() }
     }
 
     /// Opens a name, and makes the file when there is none. With `exclusive` the server is always asked, whatever is known.
@@ -412,7 +413,7 @@ impl Vfs {
                 return Err(Self::not_made(dir, &name, error));
             }
         };
-        self.keep_parent_known(cred, dir);
+        self.keep_known(cred, dir);
         let place = Place { parent: dir.ino(), name: name.clone() };
         let handle = opened.file.handle().clone();
         let node = self.node_for(&handle, &opened.attr, sent, Some(place));
@@ -660,6 +661,14 @@ impl Vfs {
             granted
         };
         if granted.contains(wanted) { Ok(()) } else { Err(Error::Denied) }
+    }
+
+    /// Whoever mounts looks into it first: asks what they may do in the root, while its listing is on its way, so that
+    /// what they do next need not wait for that.
+    pub async fn expect(&self, cred: &Cred) {
+        if let Err(error) = self.access(cred, ROOT_INO, 1).await {
+            tracing::debug!(%error, uid = cred.uid, "rights in the root");
+        }
     }
 
     /// Writes everything dirty, closes everything and ends the session. Returns the files that could not be written.

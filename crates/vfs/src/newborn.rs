@@ -207,7 +207,8 @@ impl Vfs {
         newborns.names.insert((dir.ino(), name.clone()), id.ino);
         newborns.opens.insert(newborn.fh.0, id.ino);
         drop(newborns);
-        let made = (newborn.entry(), Opened { fh: newborn.fh, keep_cache: false, direct_io: false });
+        let made =
+            (newborn.entry(), Opened { fh: newborn.fh, keep_cache: false, direct_io: flags.bypasses_kernel_cache() });
         let vfs = self.clone();
         mount.tasks.spawn(async move {
             // Whether time is up or somebody wants it: now it goes.
@@ -247,7 +248,7 @@ impl Vfs {
                 return Err(Self::not_made(dir, name, error));
             }
         };
-        self.keep_parent_known(cred, dir);
+        self.keep_known(cred, dir);
         let node = self.adopt(newborn, born.opened.file.handle(), &born.opened.attr, sent);
         let dentry = Dentry::Present { id: node.id, kind: node.kind };
         let edit = vec![Edit(name.clone(), dentry)];

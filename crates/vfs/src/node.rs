@@ -202,8 +202,12 @@ pub(crate) struct DirState {
     /// LOOKUPs in a row that a listing would have made needless, and since when they are counted.
     pub(crate) misses: u32,
     pub(crate) missed_since: Option<Instant>,
+    /// When the reply to the last change of ours came.
+    pub(crate) changed: Option<Instant>,
     /// When we last made a directory in it.
     pub(crate) grew: Option<Instant>,
+    /// Somebody has asked for its times: after the next change of ours they are renewed unasked.
+    pub(crate) watched: bool,
     /// Its attributes are being renewed behind everybody's back.
     pub(crate) asked_about: bool,
     /// Files that live on in it under hidden names.
@@ -458,6 +462,14 @@ impl Node {
         let new = shown_attr(self.id.ino, attr);
         let busy = state.is_busy();
         let change = state.attrs.last().change;
+        if let Body::Dir(dir) = &state.body
+            && origin == Origin::Asked
+            && dir.changed.is_some_and(|changed| sent < changed)
+            && new.change.wrapping_sub(change).cast_signed() < 0
+        {
+            // A reply that a change of ours has overtaken.
+            return Outcome { accepted: false, data_changed: false };
+        }
         let (mtime, ctime) = (state.attrs.last().mtime, state.attrs.last().ctime);
         let mut outcome = state.attrs.update(new, sent, Instant::now(), origin, busy || written, timeouts);
         match (origin, attr.before) {
@@ -517,6 +529,7 @@ impl OwnChange {
             return;
         }
         names.end(info, edits, Instant::now(), trust);
+        state.dir().changed = Some(Instant::now());
         state.attrs.own_directory_change(info.after, Timestamp::from_system_time(SystemTime::now()));
     }
 }
@@ -559,5 +572,50 @@ pub(crate) const fn kind(kind: nfs4_client::FileKind) -> FileKind {
         nfs4_client::FileKind::CharDevice => FileKind::CharDevice,
         nfs4_client::FileKind::Socket => FileKind::Socket,
         nfs4_client::FileKind::Fifo => FileKind::Fifo,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn directory(change: u64) -> FileAttr {
+        let time = nfs4_client::Timestamp::default();
+        FileAttr {
+            before: None,
+            kind: nfs4_client::FileKind::Directory,
+            mode: 0o755,
+            nlink: 2,
+            uid: 0,
+            gid: 0,
+            size: 0,
+            space_used: 0,
+            fileid: 7,
+            mounted_on_fileid: None,
+            fsid: (0, 0),
+            rdev: (0, 0),
+            atime: time,
+            mtime: time,
+            ctime: time,
+            crtime: None,
+            change,
+        }
+    }
+
+    #[test]
+    fn attributes_that_a_change_of_ours_has_overtaken_take_nothing_back() {
+        let (id, timeouts) = (NodeId { ino: 7, serial: 7 }, Timeouts::default());
+        let attr = shown_attr(7, &directory(10));
+        let node = Arc::new(Node::new(id, Handle::from_bytes(b"d").unwrap(), attr, Instant::now(), &timeouts));
+        node.lock().dir().names.install(10, []);
+        let sent = Instant::now();
+        let own = OwnChange::begin(&node);
+        let made = Edit(Bytes::from_static(b"f"), crate::names::Dentry::Unknown);
+        own.done(ChangeInfo { atomic: true, before: 10, after: 11 }, vec![made], timeouts.dir_min);
+        assert!(!node.update(&directory(10), sent, Origin::Asked, &timeouts).accepted);
+        assert!(node.lock().dir().names.is_complete());
+        assert!(node.update(&directory(12), sent, Origin::Asked, &timeouts).accepted);
+        assert!(!node.lock().dir().names.is_complete());
     }
 }

@@ -73,6 +73,12 @@ impl OpenFlags {
     pub(crate) const fn is_synchronous(self) -> bool {
         self.sync || self.direct
     }
+
+    /// Whether the kernel shall pass what is written straight on. Nobody reads or maps through an open for writing only, so
+    /// keeping a copy of its bytes in the kernel as well would only take time and memory; other opens' pages go.
+    pub(crate) const fn bypasses_kernel_cache(self) -> bool {
+        self.direct || (self.write && !self.read && cfg!(target_os = "linux"))
+    }
 }
 
 /// What `fallocate` is asked to do with a range.

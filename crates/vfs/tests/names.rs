@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use stage::{both, close, content, find, names, no_caching, on_stage, reading, with_options, writing};
-use vfs::{Cred, Errno, FileKind, NodeKind, OpenFlags, RenameFlags, SetAttr, Timeouts, Vfs, VfsOptions};
+use vfs::{Cred, Errno, FileKind, Looked, NodeKind, OpenFlags, RenameFlags, SetAttr, Timeouts, Vfs, VfsOptions};
 
 /// What `ls -l` does: the listing with all attributes; what it doesn't bring is looked up.
 async fn list_long(vfs: &Vfs, cred: &Cred, dir: u64) -> usize {
@@ -372,6 +372,22 @@ async fn a_directory_that_holds_something_is_not_replaced_by_another() {
         stage.vfs.rmdir(&stage.cred, target, b"a").await.unwrap();
         stage.vfs.rename(&stage.cred, stage.dir, b"b", stage.dir, b"d", flags).await.unwrap();
         assert_eq!(stage.names(stage.dir).await, ["d"]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_known_name_costs_the_kernel_nothing_when_only_the_file_s_attributes_have_run_out() {
+    let timeouts = Timeouts { file_min: Duration::ZERO, file_max: Duration::ZERO, ..Timeouts::default() };
+    with_options("run-out", VfsOptions { timeouts, ..VfsOptions::default() }, async |stage| {
+        let (vfs, cred, dir) = (&stage.vfs, &stage.cred, stage.dir);
+        let ino = stage.file("f", b"1").await;
+        assert_eq!(stage.names(dir).await, ["f"]);
+        stage.round_trips();
+        let Looked::Found(entry) = vfs.lookup_for_kernel(cred, dir, b"f").await.unwrap() else { panic!("not found") };
+        assert_eq!((entry.attr.ino, entry.attr_ttl, stage.round_trips()), (ino, Duration::ZERO, 0));
+        assert_eq!(vfs.getattr(cred, ino, None).await.unwrap().0.size, 1);
+        assert_eq!(stage.round_trips(), 1);
     })
     .await;
 }

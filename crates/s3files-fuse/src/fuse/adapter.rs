@@ -142,7 +142,7 @@ impl Filesystem for Adapter {
     fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let name = bytes(name);
         self.start(request, move |vfs, cred| async move {
-            reply::looked(reply, vfs.lookup(&cred, parent.0, &name).await);
+            reply::looked(reply, vfs.lookup_for_kernel(&cred, parent.0, &name).await);
         });
     }
 

@@ -35,8 +35,14 @@ impl Vfs {
         }
         self.settle_newborn(ino).await?;
         let node = self.node(ino)?;
-        if let Some(fresh) = node.lock().fresh(Instant::now()) {
-            return Ok(fresh);
+        {
+            let mut state = node.lock();
+            if let Body::Dir(dir) = &mut state.body {
+                dir.watched = true;
+            }
+            if let Some(fresh) = state.fresh_or_held(Instant::now()) {
+                return Ok(fresh);
+            }
         }
         if self.refresh_siblings(cred, &node).await
             && let Some(fresh) = node.lock().fresh(Instant::now())

@@ -36,6 +36,19 @@ impl Vfs {
         }
     }
 
+    /// As [`Self::lookup`] for a kernel, which asks for a file's attributes by themselves when it needs them: where the name
+    /// is known and only the attributes have run out, they come with a time of zero and cost nothing.
+    pub async fn lookup_for_kernel(&self, cred: &Cred, parent: u64, name: &[u8]) -> Result<Looked> {
+        let dir = self.directory(parent)?;
+        if !matches!(name, b"." | b"..") && !self.mount().hides(name) {
+            self.settle_rights(&dir).await;
+            if let Some(Remembered::Stale(node)) = self.remembered(cred, &dir, name) {
+                return Ok(Looked::Found(self.entry(&dir, &node)));
+            }
+        }
+        self.lookup(cred, parent, name).await
+    }
+
     /// For how long a name may be taken for missing.
     fn missing_ttl(dir: &Node, name: &[u8], now: Instant) -> Duration {
         let mut state = dir.lock();
@@ -210,8 +223,8 @@ impl Vfs {
         let is_new = dir_change.before != 0;
         if node.kind == FileKind::Directory {
             dir.lock().dir().grew = Some(Instant::now());
-            self.keep_parent_known(cred, &dir);
         }
+        self.keep_known(cred, &dir);
         if node.kind == FileKind::Directory && is_new {
             // Nobody else has seen it: it is empty.
             node.lock().dir().names.install(attr.change, []);
@@ -219,28 +232,44 @@ impl Vfs {
         Ok(self.entry(&dir, &node))
     }
 
-    /// Whoever fills one directory after the other (tar, git, compilers) will soon ask the directory above for a name that
-    /// is not there. So that this needs no round trip, GETATTR goes out behind the caller's back before [`INFERRED`] is over.
-    pub(crate) fn keep_parent_known(&self, cred: &Cred, dir: &Node) {
-        let Some(parent) = dir.lock().place.as_ref().map(|place| place.parent) else { return };
-        let Ok(parent) = self.directory(parent) else { return };
+    /// Something was made in `dir`. Whoever did that will soon ask for the next name that is not there, in it or, when it is
+    /// full, in the directory above (tar, git, compilers). So that this needs no round trip, GETATTR goes out behind the
+    /// caller's back before [`INFERRED`] is over.
+    pub(crate) fn keep_known(&self, cred: &Cred, dir: &Arc<Node>) {
+        self.renew(cred, dir, true);
+        let parent = dir.lock().place.as_ref().map(|place| place.parent);
+        if let Some(Ok(parent)) = parent.map(|parent| self.directory(parent)) {
+            self.renew(cred, &parent, false);
+        }
+    }
+
+    /// Something was removed from `dir`.
+    pub(crate) fn keep_watched(&self, cred: &Cred, dir: &Arc<Node>) {
+        self.renew(cred, dir, false);
+    }
+
+    /// See [`Self::keep_known`]. A directory in which nothing was made just now is of interest only while it grows.
+    fn renew(&self, cred: &Cred, dir: &Arc<Node>, made_in: bool) {
         let now = Instant::now();
         {
-            let mut state = parent.lock();
-            let is_due = state.attrs.fresh_change(now).is_some() && state.attrs.age(now) >= INFERRED / 2;
+            let mut state = dir.lock();
+            let (holds, has_times) = (state.attrs.fresh_change(now).is_some(), state.attrs.fresh(now).is_some());
+            let is_old = state.attrs.age(now) >= INFERRED / 2;
             let grows = |at: Instant| now.saturating_duration_since(at) < GROWS;
             let children = state.dir();
-            if !is_due || !children.names.is_complete() || !children.grew.is_some_and(grows) || children.asked_about {
+            let matters = (made_in || children.grew.is_some_and(grows)) && is_old && children.names.is_complete();
+            if !holds || children.asked_about || !(matters || (children.watched && !has_times)) {
                 return;
             }
+            children.watched = false;
             children.asked_about = true;
         }
-        let (vfs, cred) = (self.clone(), cred.clone());
+        let (vfs, cred, dir) = (self.clone(), cred.clone(), Arc::clone(dir));
         self.mount().tasks.spawn(async move {
-            if let Err(error) = vfs.revalidate(&cred, &parent).await {
-                tracing::debug!(%error, ino = parent.ino(), "a directory's attributes could not be renewed");
+            if let Err(error) = vfs.revalidate(&cred, &dir).await {
+                tracing::debug!(%error, ino = dir.ino(), "a directory's attributes could not be renewed");
             }
-            parent.lock().dir().asked_about = false;
+            dir.lock().dir().asked_about = false;
         });
     }
 

@@ -96,6 +96,7 @@ impl Vfs {
                 node.lock().gone_from(&Place { parent: dir.ino(), name: name.clone() });
                 own.done(info, vec![Edit(name, Dentry::Missing)], self.mount().options.timeouts.dir_min);
                 self.lost_a_name(node);
+                self.keep_watched(cred, dir);
                 Ok(())
             }
             Err(error) => {

@@ -59,6 +59,15 @@ impl Held {
 }
 
 impl NodeState {
+    /// As [`Self::fresh`]; also where the only doubt is about times, and those are about to be set.
+    pub(crate) fn fresh_or_held(&self, now: Instant) -> Option<(Attr, Duration)> {
+        let sets_times = self.held.as_ref().is_some_and(|held| held.set.mtime.is_some());
+        if sets_times && self.attrs.fresh_change(now).is_some() {
+            return Some((self.shown(), Duration::ZERO));
+        }
+        self.fresh(now)
+    }
+
     /// Whether the file's own state speaks against holding a set back.
     fn may_hold(&mut self) -> bool {
         match &mut self.body {
@@ -76,7 +85,10 @@ impl Vfs {
             return false;
         }
         let mut state = node.lock();
-        if state.attrs.fresh(Instant::now()).is_none() || !may_wait(set, &state.shown(), cred) || !state.may_hold() {
+        if state.attrs.fresh_change(Instant::now()).is_none()
+            || !may_wait(set, &state.shown(), cred)
+            || !state.may_hold()
+        {
             return false;
         }
         if let Some(held) = &mut state.held {
