@@ -4,7 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use nfs4::record::{RecordAssembler, record_mark};
 use nfs4::rpc::{AcceptStat, ReplyStatus};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -55,8 +55,9 @@ impl Drop for Forwarded {
 
 impl Forwarded {
     async fn pass_on(&mut self, record: Bytes) -> io::Result<()> {
-        self.to.write_all(&record_mark(record.len())).await?;
-        self.to.write_all(&record).await
+        // In one go: a mark that arrives alone wakes the server for nothing.
+        let mark = record_mark(record.len());
+        self.to.write_all_buf(&mut Buf::chain(&mark[..], record)).await
     }
 }
 

@@ -133,12 +133,12 @@ impl Mounted {
             connected = source.connect(vfs_options) => connected?,
             () = signals.any() => return Err(Failure::Other("interrupted before the folder was mounted".to_owned())),
         };
+        // Before the folder is there: then whoever uses it at once need not wait for it.
+        let _ = tokio::time::timeout(EXPECT_LIMIT, vfs.expect(&own_identity())).await;
         let mounting = {
             let (vfs, folder, runtime) = (vfs.clone(), folder.clone(), Handle::current());
-            tokio::task::spawn_blocking(move || Session::start(&vfs, &folder, &options, &runtime))
+            tokio::task::spawn_blocking(move || Session::start(&vfs, &folder, &options, &runtime)).await
         };
-        let _ = tokio::time::timeout(EXPECT_LIMIT, vfs.expect(&own_identity())).await;
-        let mounting = mounting.await;
         let session = match mounting {
             Ok(Ok(session)) => session,
             Ok(Err(failure)) => {

@@ -178,6 +178,11 @@ impl Names {
         self.trusted_until = None;
     }
 
+    /// Whether operations of ours are under way.
+    pub(crate) const fn is_changing(&self) -> bool {
+        self.own_under_way > 0
+    }
+
     /// An operation of ours that changes the directory is about to be sent.
     pub(crate) const fn begin(&mut self) {
         self.own_under_way += 1;

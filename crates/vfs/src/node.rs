@@ -27,6 +27,9 @@ use crate::write::sets::Sets;
 /// Answers to ACCESS kept for each file, for as many identities.
 const RIGHTS: usize = 8;
 
+/// Changes of a directory that follow each other faster are one after the other of a series: somebody fills or empties it.
+const SERIES: Duration = Duration::from_millis(200);
+
 /// See the module's page.
 #[derive(Debug)]
 pub(crate) struct Node {
@@ -204,9 +207,11 @@ pub(crate) struct DirState {
     pub(crate) missed_since: Option<Instant>,
     /// When the reply to the last change of ours came.
     pub(crate) changed: Option<Instant>,
+    /// It followed another one closely.
+    pub(crate) in_series: bool,
     /// When we last made a directory in it.
     pub(crate) grew: Option<Instant>,
-    /// Somebody has asked for its times: after the next change of ours they are renewed unasked.
+    /// Somebody has asked for its times: after a change of ours they are renewed unasked.
     pub(crate) watched: bool,
     /// Its attributes are being renewed behind everybody's back.
     pub(crate) asked_about: bool,
@@ -529,7 +534,9 @@ impl OwnChange {
             return;
         }
         names.end(info, edits, Instant::now(), trust);
-        state.dir().changed = Some(Instant::now());
+        let (now, dir) = (Instant::now(), state.dir());
+        dir.in_series = dir.changed.is_some_and(|changed| now.saturating_duration_since(changed) < SERIES);
+        dir.changed = Some(now);
         state.attrs.own_directory_change(info.after, Timestamp::from_system_time(SystemTime::now()));
     }
 }

@@ -391,3 +391,28 @@ async fn a_known_name_costs_the_kernel_nothing_when_only_the_file_s_attributes_h
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_the_kernel_comes_to_for_nothing_is_listed_behind_its_back() {
+    on_stage("arrive", async |stage| {
+        let (vfs, cred, dir) = (&stage.vfs, &stage.cred, stage.dir);
+        let (other, root) = stage.second_mount(no_caching()).await;
+        let inner = other.mkdir(cred, root, b"d", 0o755).await.unwrap().attr.ino;
+        other.mkdir(cred, inner, b"e", 0o755).await.unwrap();
+        assert_eq!(stage.names(dir).await, ["d"]);
+        stage.round_trips();
+        let Looked::Found(entry) = vfs.lookup_for_kernel(cred, dir, b"d").await.unwrap() else { panic!("not found") };
+        while stage.round_trips() == 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        stage.round_trips();
+        let inside = async |name: &[u8]| vfs.lookup_for_kernel(cred, entry.attr.ino, name).await.unwrap();
+        assert!(matches!(inside(b"nothing").await, Looked::Missing { .. }));
+        assert!(matches!(inside(b"f").await, Looked::Missing { .. }));
+        assert_eq!(stage.round_trips(), 0);
+        assert!(matches!(inside(b"e").await, Looked::Found(_)));
+        assert_eq!(other.shutdown().await, []);
+    })
+    .await;
+}

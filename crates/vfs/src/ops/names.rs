@@ -22,6 +22,9 @@ const INFERRED: Duration = Duration::from_secs(1);
 /// For so long after the last directory was made in a directory, another is expected there.
 const GROWS: Duration = Duration::from_secs(30);
 
+/// How long nothing must be changed in a directory whose times are renewed unasked.
+const QUIET: Duration = Duration::from_millis(30);
+
 impl Vfs {
     /// What a name stands for. No round trip while the directory's names are known and the file's attributes hold, else
     /// one.
@@ -42,11 +45,36 @@ impl Vfs {
         let dir = self.directory(parent)?;
         if !matches!(name, b"." | b"..") && !self.mount().hides(name) {
             self.settle_rights(&dir).await;
-            if let Some(Remembered::Stale(node)) = self.remembered(cred, &dir, name) {
+            if let Some(Remembered::Fresh(node) | Remembered::Stale(node)) = self.remembered(cred, &dir, name) {
+                self.arrive(cred, &dir, name, &node);
                 return Ok(Looked::Found(self.entry(&dir, &node)));
             }
         }
         self.lookup(cred, parent, name).await
+    }
+
+    /// The kernel has come to a directory without a round trip. Whoever is on the way there will ask for a name in it next,
+    /// so the beginning of its listing is fetched behind their back, as a LOOKUP would have brought it.
+    fn arrive(&self, cred: &Cred, dir: &Arc<Node>, name: &[u8], node: &Arc<Node>) {
+        if !Self::wants_listing(node) {
+            return;
+        }
+        {
+            let mut state = node.lock();
+            let children = state.dir();
+            if children.head.is_some() || children.listing.is_some() || children.asked_about {
+                return;
+            }
+            children.asked_about = true;
+        }
+        let (vfs, cred, dir) = (self.clone(), cred.clone(), Arc::clone(dir));
+        let (name, node) = (Bytes::copy_from_slice(name), Arc::clone(node));
+        self.mount().tasks.spawn(async move {
+            if let Err(error) = vfs.ask_for(&cred, &dir, &name).await {
+                tracing::debug!(%error, ino = node.ino(), "a directory could not be listed ahead");
+            }
+            node.lock().dir().asked_about = false;
+        });
     }
 
     /// For how long a name may be taken for missing.
@@ -258,14 +286,21 @@ impl Vfs {
             let grows = |at: Instant| now.saturating_duration_since(at) < GROWS;
             let children = state.dir();
             let matters = (made_in || children.grew.is_some_and(grows)) && is_old && children.names.is_complete();
-            if !holds || children.asked_about || !(matters || (children.watched && !has_times)) {
+            if !holds || children.asked_about || !(matters || (children.watched && !children.in_series && !has_times)) {
                 return;
             }
-            children.watched = false;
             children.asked_about = true;
         }
         let (vfs, cred, dir) = (self.clone(), cred.clone(), Arc::clone(dir));
         self.mount().tasks.spawn(async move {
+            if !made_in {
+                // If this was the first of a series, that comes first.
+                tokio::time::sleep(QUIET).await;
+                if dir.lock().dir().names.is_changing() {
+                    dir.lock().dir().asked_about = false;
+                    return;
+                }
+            }
             if let Err(error) = vfs.revalidate(&cred, &dir).await {
                 tracing::debug!(%error, ino = dir.ino(), "a directory's attributes could not be renewed");
             }

@@ -51,6 +51,13 @@ pub struct LinkTo {
     pub mbit: Option<u64>,
 }
 
+/// Where a server keeps its files: in memory, where there is a place for that. The disk of whoever measures is not what is
+/// measured, and a server's own disk is at the server.
+fn in_memory() -> PathBuf {
+    const SHM: &str = "/dev/shm";
+    if tempfile::tempfile_in(SHM).is_ok() { PathBuf::from(SHM) } else { std::env::temp_dir() }
+}
+
 /// One measurement.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sample {
@@ -84,7 +91,7 @@ pub struct Stage {
 impl Stage {
     /// Starts a server that shows a copy of `data`.
     pub fn start(programs: &Path, kind: Kind, data: &Path, tls: bool) -> anyhow::Result<Self> {
-        let lab = tempfile::Builder::new().prefix("s3files-bench-").tempdir()?;
+        let lab = tempfile::Builder::new().prefix("s3files-bench-").tempdir_in(in_memory())?;
         let ready_file = lab.path().join("ready.json");
         let mut front = Command::new(programs.join("mock-mount-target"));
         front.args(["serve", "--control", "--plain-listen", "127.0.0.1:0", "--ready-file"]).arg(&ready_file);
