@@ -414,6 +414,9 @@ impl Vfs {
             }
         };
         self.keep_known(cred, dir);
+        if flags.exclusive {
+            self.has_made(cred, opened.attr.uid);
+        }
         let place = Place { parent: dir.ino(), name: name.clone() };
         let handle = opened.file.handle().clone();
         let node = self.node_for(&handle, &opened.attr, sent, Some(place));

@@ -70,6 +70,8 @@ pub(crate) struct Mount {
     pub(crate) newborns: Locked<Newborns>,
     /// Files of which attributes are held back, by serial number.
     pub(crate) held: Locked<std::collections::HashMap<u64, Arc<Node>>>,
+    /// Users that the server takes for themselves: what they made belongs to them.
+    pub(crate) themselves: Locked<std::collections::HashSet<u32>>,
     pub(crate) walk: Locked<Walk>,
     pub(crate) siblings: Locked<Siblings>,
     pub(crate) lacks: Lacks,
@@ -138,6 +140,7 @@ impl Vfs {
             stat: Locked::new((FsStat { max_name: 255, ..FsStat::default() }, None)),
             newborns: Locked::default(),
             held: Locked::default(),
+            themselves: Locked::default(),
             walk: Locked::default(),
             siblings: Locked::default(),
             lacks: Lacks::default(),

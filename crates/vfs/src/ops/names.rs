@@ -253,6 +253,9 @@ impl Vfs {
             dir.lock().dir().grew = Some(Instant::now());
         }
         self.keep_known(cred, &dir);
+        if is_new {
+            self.has_made(cred, attr.uid);
+        }
         if node.kind == FileKind::Directory && is_new {
             // Nobody else has seen it: it is empty.
             node.lock().dir().names.install(attr.change, []);

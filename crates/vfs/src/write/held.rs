@@ -78,10 +78,19 @@ impl NodeState {
 }
 
 impl Vfs {
+    /// `cred` has made something, which belongs to `owner`. Where that is the same, the server knows who asks and lets them
+    /// change things: it squashes nobody, no access point speaks in their name, and their credentials are good for more
+    /// than reading. Without this proof nothing is held back.
+    pub(crate) fn has_made(&self, cred: &Cred, owner: u32) {
+        if cred.uid == owner {
+            self.mount().themselves.lock().insert(owner);
+        }
+    }
+
     /// Holds a set back, if that may be.
     pub(crate) fn hold_set(&self, cred: &Cred, node: &Arc<Node>, set: &SetAttr) -> bool {
         let mount = self.mount();
-        if !mount.options.delayed_create || node.is_special() {
+        if !mount.options.delayed_create || node.is_special() || !mount.themselves.lock().contains(&cred.uid) {
             return false;
         }
         let mut state = node.lock();
