@@ -289,7 +289,8 @@ impl Vfs {
             let grows = |at: Instant| now.saturating_duration_since(at) < GROWS;
             let children = state.dir();
             let matters = (made_in || children.grew.is_some_and(grows)) && is_old && children.names.is_complete();
-            if !holds || children.asked_about || !(matters || (children.watched && !children.in_series && !has_times)) {
+            let is_watched = children.watched && !children.in_series && !has_times;
+            if !holds || children.asked_about || (!matters && !is_watched) {
                 return;
             }
             children.asked_about = true;
