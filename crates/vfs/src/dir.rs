@@ -201,12 +201,16 @@ impl Vfs {
         self.mount().dirs.remove(&fh.0).map(|_| ()).ok_or(Error::BadHandle)
     }
 
-    /// Makes changes of a directory durable: the server has done so before it answered them.
-    #[allow(clippy::unused_async)]
+    /// Makes changes of a directory durable: brings to the server what is held back; it makes durable what it answers.
+    ///
+    /// # Errors
+    /// What the server says of the directory's own attributes.
     pub async fn fsyncdir(&self, _cred: &Cred, _ino: u64, fh: Fh) -> Result<()> {
         let handle = self.mount().dirs.get(&fh.0).map(|handle| Arc::clone(&handle)).ok_or(Error::BadHandle)?;
+        // Its own attributes first: what goes wrong with them is told here.
+        let told = self.settle_held(&handle.node).await;
         self.settle_in(Some(handle.node.ino())).await;
-        self.settle_held(&handle.node).await
+        told
     }
 
     /// Entries from `offset` on (0, or the `offset` of an entry that was returned), as many as fit in `max_bytes` as FUSE

@@ -5,7 +5,7 @@
 //! that follow go out with it, as one SETATTR. As with [`sets`](super::sets), only what the server is bound to allow is
 //! held back, and every call that depends on it, or on what lies in the directory, waits until the server has it.
 //!
-//! Should the server refuse it all the same, the call that waits for it is told, and the log in any case.
+//! Should the server refuse it all the same, a call on the file itself that waits for it is told, and the log in any case.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -121,10 +121,15 @@ impl Vfs {
             // Whether time is up or somebody wants it: now it goes.
             let _ = tokio::time::timeout(HOLD, wanted.notified()).await;
             let outcome = vfs.send_held(&node).await;
-            vfs.mount().held.lock().remove(&node.id.serial);
             tell.send_replace(Some(outcome));
         });
         true
+    }
+
+    /// Under the file's lock: else a set that follows at once could lose its place among those that wait.
+    fn let_go(&self, node: &Node, state: &mut NodeState) {
+        state.held = None;
+        self.mount().held.lock().remove(&node.id.serial);
     }
 
     async fn send_held(&self, node: &Arc<Node>) -> Result<()> {
@@ -142,7 +147,7 @@ impl Vfs {
                 let mut state = node.lock();
                 let timeouts = &mount.options.timeouts;
                 let outcome = node.update_locked(&mut state, &attr, sent, Origin::OwnChange, false, timeouts);
-                state.held = None;
+                self.let_go(node, &mut state);
                 drop(state);
                 self.heed(node, outcome);
                 Ok(())
@@ -150,7 +155,7 @@ impl Vfs {
             Err(error) => {
                 tracing::error!(ino = node.ino(), %error, "attributes that were set could not be stored");
                 let mut state = node.lock();
-                state.held = None;
+                self.let_go(node, &mut state);
                 state.attrs.expire();
                 drop(state);
                 mount.kernel.drop_later(Stale::Inode(node.ino()));
