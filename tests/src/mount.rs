@@ -50,7 +50,7 @@ impl Lab {
         !mounts(self.dir.path()).is_empty()
     }
 
-    /// The directory of control sockets and logs.
+    /// The directory of control sockets.
     pub fn runtime_dir(&self) -> PathBuf {
         self.path("run").join("s3files-fuse")
     }
@@ -65,7 +65,9 @@ impl Lab {
             .env("HOME", self.path("home"))
             .env("TMPDIR", self.dir.path())
             .env("XDG_RUNTIME_DIR", self.path("run"))
-            .env("AWS_EC2_METADATA_DISABLED", "true");
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+            // The C library's resolver sends nothing: names that are to be unknown are not asked for in the network.
+            .env("RES_OPTIONS", "attempts:0");
         command
     }
 
@@ -95,7 +97,7 @@ impl Lab {
 
     /// The log of the process that serves the folder.
     pub fn log(&self) -> String {
-        let logs = std::fs::read_dir(self.runtime_dir()).into_iter().flatten().flatten();
+        let logs = std::fs::read_dir(self.path("home/.local/state/s3files-fuse")).into_iter().flatten().flatten();
         logs.filter(|file| file.path().extension().is_some_and(|ending| ending == "log"))
             .map(|file| std::fs::read_to_string(file.path()).unwrap_or_default())
             .collect()

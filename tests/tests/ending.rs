@@ -140,6 +140,56 @@ async fn a_second_signal_gives_up_a_server_that_does_not_answer_and_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_signal_gives_a_server_that_does_not_answer_only_so_much_time() {
+    with_mock(
+        |mock, lab| {
+            let mut command = lab.mount_command(mock, &["--foreground", "--flush-limit", "3s"]);
+            let mut product = Running::start(command.stdout(Stdio::null()).stderr(Stdio::null()))?;
+            wait_for("mounted", || lab.is_mounted());
+            let mut file = File::create(lab.folder().join("file"))?;
+            file.write_all(b"never written")?;
+            mock.set_rtt(Duration::from_mins(5));
+            product.signal(Signal::SIGTERM)?;
+            assert_eq!(product.code(END)?, 16);
+            lab.assert_clean()
+        },
+        false,
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn programs_that_wait_for_a_silent_server_end_when_they_are_told_to() {
+    with_mock(
+        |mock, lab| {
+            let mounted = lab.mount(mock, &[])?;
+            fs::create_dir(mounted.path("dir"))?;
+            fs::write(mounted.path("dir/file"), "text")?;
+            mounted.umount()?;
+            let mounted = lab.mount(mock, &[])?;
+            mock.set_rtt(Duration::from_mins(5));
+            let (folder, file) = (mounted.path("dir"), mounted.path("dir/file"));
+            let told =
+                [("ls", &folder, Signal::SIGINT), ("cat", &file, Signal::SIGTERM), ("stat", &file, Signal::SIGKILL)];
+            for (program, path, signal) in told {
+                let mut command = Command::new(program);
+                let mut waiting = Running::start(command.arg(path).stdout(Stdio::null()).stderr(Stdio::null()))?;
+                std::thread::sleep(Duration::from_secs(1));
+                assert!(waiting.goes_on(), "{program} did not have to wait, so this shows nothing");
+                waiting.signal(signal)?;
+                waiting.code(END)?;
+            }
+            mock.set_rtt(Duration::ZERO);
+            mock.cut_all();
+            assert_eq!(fs::read_to_string(mounted.path("dir/file"))?, "text");
+            mounted.umount()
+        },
+        true,
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn after_a_crash_the_next_mount_clears_the_way() {
     with_mock(
         |mock, lab| {
@@ -196,6 +246,23 @@ async fn a_folder_is_not_mounted_twice() {
             let done = run(&mut lab.mount_command(mock, &[]), ANSWER)?;
             assert_eq!((done.code(), done.stderr.contains("is a mount already")), (4, true), "{done:?}");
             fs::write(mounted.path("file"), b"x")?;
+            mounted.umount()
+        },
+        true,
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_mount_on_a_folder_whose_server_is_away_is_refused_without_waiting_for_it() {
+    with_mock(
+        |mock, lab| {
+            let mounted = lab.mount(mock, &["--acdirmin", "0s", "--acdirmax", "0s"])?;
+            mock.set_rtt(Duration::from_mins(5));
+            let done = run(&mut lab.mount_command(mock, &[]), ANSWER);
+            mock.set_rtt(Duration::ZERO);
+            let done = done?;
+            assert_eq!((done.code(), done.stderr.contains("is a mount already")), (4, true), "{done:?}");
             mounted.umount()
         },
         true,

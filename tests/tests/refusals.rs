@@ -228,7 +228,7 @@ fn a_closed_port_is_told_from_a_wrong_name() {
 #[test]
 fn what_was_typed_wrong_is_said_with_code_2() {
     let usage = |words| Expected { code: 2, words };
-    refuse_target("nlb-1.elb.us-east-1.amazonaws.com", &[], &usage(&["--file-system-id"]));
+    refuse_target("nlb-1.example.org", &["--region", "us-east-1"], &usage(&["--file-system-id"]));
     refuse_target("https://host", &FS, &usage(&["leave out the scheme"]));
     refuse_target("192.0.2.1", &["--plain"], &usage(&["this machine"]));
     refuse_target("127.0.0.1", &["--plain", "--path", "/a/../b"], &usage(&["--path"]));

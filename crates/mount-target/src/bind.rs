@@ -212,11 +212,19 @@ pub async fn channel_init(channel: &Channel, client_version: &str) -> Option<Dir
 
 /// Makes sure that the server answers NFS calls on this connection: its NULL procedure takes no arguments.
 pub async fn probe(channel: &Channel) -> Result<(), CallFailure> {
-    match call(channel, NFS_PROGRAM, NFS_V4, PROC_NULL, &()).await {
+    match null(channel).await {
         // Any well-formed answer proves that the server lets us talk.
-        Ok(_) | Err(CallFailure::Declined(_)) => Ok(()),
-        Err(error) => Err(error),
+        Err(CallFailure::Declined(_)) => Ok(()),
+        answer => answer,
     }
+}
+
+/// NFSv4's NULL procedure, which does nothing.
+///
+/// # Errors
+/// [`CallFailure::Declined`] from a server that does not speak NFSv4.
+pub async fn null(channel: &Channel) -> Result<(), CallFailure> {
+    call(channel, NFS_PROGRAM, NFS_V4, PROC_NULL, &()).await.map(drop)
 }
 
 async fn awsfile_call<T: Unpack<Reader>>(

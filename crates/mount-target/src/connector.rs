@@ -20,7 +20,8 @@ use crate::channel::{Channel, ChannelOptions, Incoming};
 use crate::credentials::CredentialsSource;
 use crate::dial::dial;
 use crate::error::{ChannelError, ConnectError, LossReason};
-use crate::renewal::Verdict;
+use crate::ids::FileSystemId;
+use crate::renewal::{Lifetime, Verdict};
 use crate::target::Target;
 use crate::tls::{Expected, TlsClient, Trust};
 
@@ -210,9 +211,30 @@ impl Connector {
         }
     }
 
+    /// The file system behind the target; none without TLS.
+    pub fn file_system_id(&self) -> Option<&FileSystemId> {
+        match &self.route {
+            Route::Tls(route) => Some(&route.target.file_system_id),
+            Route::Plain(_) | Route::Memory(_) => None,
+        }
+    }
+
+    /// The times of the certificate that the next connection would present, if one was made yet.
+    pub fn certificate_lifetime(&self) -> Option<Lifetime> {
+        let Route::Tls(route) = &self.route else { return None };
+        let held = route.certificate.lock().unwrap_or_else(PoisonError::into_inner);
+        held.as_ref().map(|certificate| certificate.lifetime)
+    }
+
     /// Opens a connection that is ready for NFS.
     pub async fn connect(&self) -> Result<Connected, ConnectError> {
         let first = self.open().await?;
+        self.settle(first).await
+    }
+
+    /// The second half of [`connect`](Self::connect), for a connection that [`open`](Self::open) has made: bind, and
+    /// direct reads where they are wanted. In TLS 1.3 this is where a refused certificate shows.
+    pub async fn settle(&self, first: Connected) -> Result<Connected, ConnectError> {
         if !self.bind {
             return Ok(first);
         }
@@ -277,7 +299,8 @@ impl Connector {
         }
     }
 
-    async fn open(&self) -> Result<Connected, ConnectError> {
+    /// The first half of [`connect`](Self::connect): a connection that is not bound and has not answered anything yet.
+    pub async fn open(&self) -> Result<Connected, ConnectError> {
         let lost =
             |error: io::Error| ConnectError::Lost { address: self.address(), reason: LossReason::from_io(&error) };
         let no_tls = |address| Peer { address, server_name: None, tls_version: None };

@@ -137,6 +137,26 @@ pub enum ConnectError {
         /// What happened.
         detail: String,
     },
+    /// The credentials may not ask AWS for something.
+    #[error("these credentials may not ask AWS for {action} ({detail}); allow that action, or {instead}")]
+    ActionDenied {
+        /// The IAM action.
+        action: &'static str,
+        /// AWS's words.
+        detail: String,
+        /// What does without it.
+        instead: &'static str,
+    },
+    /// AWS could not be asked for something.
+    #[error("AWS did not answer {action} ({detail}); check the region and the network, or {instead}")]
+    AwsNotAsked {
+        /// The IAM action.
+        action: &'static str,
+        /// What happened instead.
+        detail: String,
+        /// What does without it.
+        instead: &'static str,
+    },
     /// `--ca-file` is of no use.
     #[error("the CA file {} cannot be used: {detail}", path.display())]
     CaFile {
@@ -180,6 +200,7 @@ impl ConnectError {
             | Self::NotTls { .. }
             | Self::TlsFailed { .. }
             | Self::CredentialsFailed { .. }
+            | Self::AwsNotAsked { .. }
             | Self::Lost { .. } => true,
             Self::BadTarget { .. }
             | Self::ServerNameMismatch { .. }
@@ -189,6 +210,7 @@ impl ConnectError {
             | Self::NoCredentials { .. }
             | Self::UnknownProfile { .. }
             | Self::CredentialsExpired { .. }
+            | Self::ActionDenied { .. }
             | Self::CaFile { .. }
             | Self::Certificate { .. } => false,
         }

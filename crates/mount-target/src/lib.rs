@@ -12,6 +12,7 @@
 //! The server's name is always verified, and no secret reaches a log or an error text.
 #![forbid(unsafe_code)]
 
+pub mod account;
 pub mod bind;
 pub mod certificate;
 pub mod channel;
@@ -28,6 +29,7 @@ pub mod signature;
 pub mod target;
 pub mod tls;
 
+pub use account::Account;
 pub use bind::{DirectReads, MountIdentity};
 pub use channel::{Channel, ChannelOptions, ChannelStats, Incoming, IncomingCall};
 pub use connector::{Connected, Connector, ConnectorConfig, Peer};
@@ -35,5 +37,6 @@ pub use credentials::{AwsSettings, CredentialsSource};
 pub use error::{ChannelError, ConnectError, LossReason};
 pub use ids::{AccessPointId, AzId, FileSystemId, Region};
 pub use nfs4::awsfile::{PartitionId, ScaleUpConfig};
+pub use renewal::Lifetime;
 pub use target::{Target, TargetOptions};
 pub use tls::Trust;

@@ -70,6 +70,11 @@ impl Channels {
         self.all().push(Lane { channel, load: Arc::default() });
     }
 
+    /// How many there are that are not lost.
+    pub(crate) fn count(&self) -> usize {
+        self.all().iter().filter(|lane| lane.channel.lost().is_none()).count()
+    }
+
     /// Bytes under way on the connection that has the fewest.
     pub(crate) fn least_load(&self) -> u64 {
         self.all().iter().map(|lane| lane.load.load(Ordering::Relaxed)).min().unwrap_or(0)

@@ -30,6 +30,11 @@ impl Replies {
         self.results.len() == 0
     }
 
+    /// The status of the last result, if it is an error: nothing is carried out after one.
+    pub(crate) fn failure(&self) -> Option<Nfs4Error> {
+        self.results.as_slice().last().and_then(Resop4::error)
+    }
+
     /// The next result; that there is none is the server's mistake.
     pub(crate) fn take(&mut self, op: &'static str) -> Result<Resop4> {
         self.results
@@ -118,6 +123,10 @@ pub(crate) fn decode_compound(record: Bytes) -> Result<Compound4res> {
         Message::Reply(ReplyHeader { status: ReplyStatus::Success, .. }) => {}
         Message::Reply(ReplyHeader { status: ReplyStatus::AuthError(_), .. }) => {
             return Err(Error::Nfs { op: "COMPOUND", status: Nfs4Error::Access });
+        }
+        Message::Reply(ReplyHeader { status: ReplyStatus::ProgMismatch { low, high }, .. }) => {
+            let why = format!("the server speaks the NFS versions {low} to {high} only, and 4.1 or 4.2 is needed");
+            return Err(Error::NoSession(why));
         }
         Message::Reply(reply) => return Err(bad(format!("the RPC layer refused it: {:?}", reply.status))),
         Message::Call(_) => return Err(bad("it is a call".into())),

@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 use crate::attr::{Cred, Limits};
 use crate::channels::Channels;
 use crate::compound::{Replies, encode_compound};
-use crate::error::{Error, Result};
+use crate::error::{Errno, Error, Result, errno_of};
 use crate::options::ClientOptions;
 use crate::session::{Backoff, Lease, SlotTable, SlotUse};
 use crate::state::Opens;
@@ -182,6 +182,12 @@ pub struct Counters {
     pub connections: u64,
     /// Sessions made.
     pub sessions: u64,
+    /// Bytes of requests sent, RPC headers included, TLS not.
+    pub bytes_out: u64,
+    /// Bytes of answers received, RPC headers included, TLS not.
+    pub bytes_in: u64,
+    /// Requests that ended in an error no program asks for: EIO, ENOSPC, EDQUOT, ESTALE, ETIMEDOUT.
+    pub failed: u64,
 }
 
 #[derive(Debug, Default)]
@@ -191,6 +197,33 @@ pub(crate) struct Counts {
     delayed: AtomicU64,
     pub(crate) connections: AtomicU64,
     pub(crate) sessions: AtomicU64,
+    bytes_out: AtomicU64,
+    bytes_in: AtomicU64,
+    failed: AtomicU64,
+    /// How long a small request took lately, in microseconds; 0 before the first.
+    pub(crate) round_trip: AtomicU64,
+}
+
+impl Counts {
+    /// Counts how a request ended.
+    fn ended(&self, outcome: &Result<Done>) {
+        let errno = match outcome {
+            Ok(done) => done.replies.failure().map(errno_of),
+            Err(Error::Closed) => None,
+            Err(error) => Some(error.errno()),
+        };
+        if matches!(errno, Some(Errno::Io | Errno::NoSpc | Errno::Dquot | Errno::Stale | Errno::TimedOut)) {
+            self.failed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes one more round trip into the average, which follows within some eight of them.
+    fn took(&self, time: Duration) {
+        let micros = (time.as_micros() as u64).max(1);
+        let before = self.round_trip.load(Ordering::Relaxed);
+        let now = if before == 0 { micros } else { before - before / 8 + micros / 8 };
+        self.round_trip.store(now.max(1), Ordering::Relaxed);
+    }
 }
 
 type Build = Box<dyn Fn() -> Result<Vec<Argop4>> + Send + Sync>;
@@ -307,27 +340,39 @@ impl Engine {
             delayed: load(&self.counts.delayed),
             connections: load(&self.counts.connections),
             sessions: load(&self.counts.sessions),
+            bytes_out: load(&self.counts.bytes_out),
+            bytes_in: load(&self.counts.bytes_in),
+            failed: load(&self.counts.failed),
         }
     }
 
     /// Carries a request out; comes back when it is done or has failed for good.
     pub(crate) async fn call(self: &Arc<Self>, request: Request) -> Result<Done> {
         let engine = Arc::clone(self);
-        let task = self.tasks.spawn(async move { engine.carry_out(&request).await });
+        let task = self.tasks.spawn(async move { engine.carry_out_counted(&request).await });
         self.within_limit(async { task.await.unwrap_or(Err(Error::Closed)) }).await
     }
 
     /// As [`Self::call`], but for as long as it takes: for callers that have a task of their own.
     pub(crate) async fn call_without_limit(&self, request: Request) -> Result<Done> {
-        self.carry_out(&request).await
+        self.carry_out_counted(&request).await
     }
 
     /// A caller waits so long and no longer.
     pub(crate) async fn within_limit<T>(&self, answer: impl Future<Output = Result<T>>) -> Result<T> {
         match self.soft_timeout {
             None => answer.await,
-            Some(limit) => timeout(limit, answer).await.unwrap_or(Err(Error::TimedOut)),
+            Some(limit) => timeout(limit, answer).await.unwrap_or_else(|_| {
+                self.counts.failed.fetch_add(1, Ordering::Relaxed);
+                Err(Error::TimedOut)
+            }),
         }
+    }
+
+    async fn carry_out_counted(&self, request: &Request) -> Result<Done> {
+        let outcome = self.carry_out(request).await;
+        self.counts.ended(&outcome);
+        outcome
     }
 
     async fn carry_out(&self, request: &Request) -> Result<Done> {
@@ -414,6 +459,9 @@ impl Engine {
             let judged = judge(record, &session.id, used);
             match judged {
                 Judged::Executed { results, flags, target } => {
+                    if payload <= LARGE {
+                        self.counts.took(sent_at.elapsed());
+                    }
                     self.lease.lock().unwrap_or_else(PoisonError::into_inner).renewed(sent_at);
                     session.give_back(used, true);
                     session.set_target(target);
@@ -451,8 +499,13 @@ impl Engine {
 
     /// Sends a request on a connection, and gives that up when it brings no answer.
     async fn answer_on(&self, channel: &Channel, segments: Vec<Bytes>) -> std::result::Result<Bytes, ()> {
+        let size = segments.iter().map(Bytes::len).sum::<usize>();
+        self.counts.bytes_out.fetch_add(size as u64, Ordering::Relaxed);
         match timeout(self.call_timeout, channel.call(segments)).await {
-            Ok(Ok(record)) => return Ok(record),
+            Ok(Ok(record)) => {
+                self.counts.bytes_in.fetch_add(record.len() as u64, Ordering::Relaxed);
+                return Ok(record);
+            }
             Ok(Err(_)) => {}
             Err(_) => {
                 let seconds = self.call_timeout.as_secs();

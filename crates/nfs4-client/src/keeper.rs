@@ -69,12 +69,17 @@ impl Keeper {
 
 /// OPEN without a name: reclaims and opens by handle.
 pub(crate) fn open_claim(owner: &Bytes, access: OpenAccess, claim: OpenClaim4) -> Argop4 {
+    open_how(owner, access, Openflag4::NoCreate, claim)
+}
+
+/// OPEN that may create.
+pub(crate) fn open_how(owner: &Bytes, access: OpenAccess, openhow: Openflag4, claim: OpenClaim4) -> Argop4 {
     Argop4::Open(Open4args {
         seqid: 0,
         share_access: access.to_wire() | share::WANT_NO_DELEG,
         share_deny: share::DENY_NONE,
         owner: StateOwner4 { clientid: 0, owner: owner.clone().into() },
-        openhow: Openflag4::NoCreate,
+        openhow,
         claim,
     })
 }

@@ -7,8 +7,8 @@ use nfs4::compound::Argop4;
 use nfs4::ops::dir::Lookup4args;
 use nfs4::ops::file::{Access4args, Read4args, Setattr4args, Write4args};
 use nfs4::ops::lock::FreeStateid4args;
-use nfs4::ops::open::{Close4args, Createhow4, Creatverfattr, Open4args, OpenClaim4, Openflag4, share};
-use nfs4::types::{StableHow4, StateOwner4, Stateid4, Verifier4};
+use nfs4::ops::open::{Close4args, Createhow4, Creatverfattr, OpenClaim4, Openflag4};
+use nfs4::types::{StableHow4, Stateid4, Verifier4};
 
 use crate::answers::{Born, Create, OpenAccess, OpenHow, Opened, ReadData, Stability};
 use crate::attr::{Access, Cred, FILE_ATTRS, FileAttr, Handle, SetAttr};
@@ -52,14 +52,7 @@ impl Client {
             };
             let mut ops = vec![
                 putfh(&dir),
-                Argop4::Open(Open4args {
-                    seqid: 0,
-                    share_access: how.access.to_wire() | share::WANT_NO_DELEG,
-                    share_deny: share::DENY_NONE,
-                    owner: StateOwner4 { clientid: 0, owner: owner.clone().into() },
-                    openhow,
-                    claim: OpenClaim4::Null(name.clone().into()),
-                }),
+                keeper::open_how(&owner, how.access, openhow, OpenClaim4::Null(name.clone().into())),
                 Argop4::Getfh,
             ];
             if how.truncate {
@@ -125,16 +118,10 @@ impl Client {
         let attrs = encode(&attrs.to_wire())?;
         let after = set.map(|set| encode(&set.to_wire())).transpose()?;
         let build = move || {
+            let openhow = Openflag4::Create(Createhow4::Unchecked(attrs.clone()));
             let mut ops = vec![
                 putfh(&dir),
-                Argop4::Open(Open4args {
-                    seqid: 0,
-                    share_access: access.to_wire() | share::WANT_NO_DELEG,
-                    share_deny: share::DENY_NONE,
-                    owner: StateOwner4 { clientid: 0, owner: owner.clone().into() },
-                    openhow: Openflag4::Create(Createhow4::Unchecked(attrs.clone())),
-                    claim: OpenClaim4::Null(name.clone().into()),
-                }),
+                keeper::open_how(&owner, access, openhow, OpenClaim4::Null(name.clone().into())),
                 Argop4::Getfh,
                 getattr(FILE_ATTRS),
             ];

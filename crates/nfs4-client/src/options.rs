@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use mount_target::{ConnectError, Connected, Connector, PartitionId};
+use mount_target::{ConnectError, Connected, Connector, Lifetime, PartitionId};
 
 use crate::attr::Cred;
 
@@ -26,6 +26,16 @@ pub trait Dial: Send + Sync + 'static {
 
     /// The last connection was lost and another will be made in its place.
     fn start_over(&self) {}
+
+    /// The times of the certificate that is presented, where there is one.
+    fn certificate(&self) -> Option<Lifetime> {
+        None
+    }
+
+    /// The file system's id, where the target has one.
+    fn file_system_id(&self) -> Option<String> {
+        None
+    }
 }
 
 impl Dial for Connector {
@@ -39,6 +49,14 @@ impl Dial for Connector {
 
     fn start_over(&self) {
         self.identity().start_over();
+    }
+
+    fn certificate(&self) -> Option<Lifetime> {
+        self.certificate_lifetime()
+    }
+
+    fn file_system_id(&self) -> Option<String> {
+        Connector::file_system_id(self).map(ToString::to_string)
     }
 }
 

@@ -7,16 +7,20 @@
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
 use crate::folder;
+use crate::printable::printable;
 
 /// The hidden option that tells the copy that it is one.
 pub const OPTION: &str = "background-copy";
+/// How long the copy may take to say anything: each of its steps has a limit of its own, and this is more than their sum.
+const WORD_WITHIN: Duration = Duration::from_mins(3);
 /// How long the folder may take to become a mount once the copy says so: macOS mounts behind the caller's back.
 const APPEARS_WITHIN: Duration = Duration::from_secs(20);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -52,7 +56,8 @@ impl Reporter {
 
     /// It came to nothing.
     pub fn failed(self, failure: &Failure) {
-        let sentence = failure.to_string();
+        // It may hold names that others have given.
+        let sentence = printable(&failure.to_string());
         // Nothing is left to be done about an output that is closed.
         let _ = match self {
             Self::Terminal => writeln!(io::stderr(), "s3files-fuse: {sentence}"),
@@ -85,24 +90,28 @@ pub fn leave_terminal() -> Result<(), Failure> {
 
 /// In the first process: starts the copy with the same arguments and waits until `folder` is mounted. Returns what
 /// the copy wants to be printed.
-pub fn start_copy(arguments: impl Iterator<Item = OsString>, folder: &Path) -> Result<String, Failure> {
+pub fn start_copy<'a>(arguments: impl Iterator<Item = &'a OsString>, folder: &Path) -> Result<String, Failure> {
     let failed = |what: &str, error: &dyn std::fmt::Display| {
         Failure::Other(format!("the background process {what} ({error}); try again with --foreground to see why"))
     };
     let before = folder::device(folder);
     let program = std::env::current_exe().map_err(|error| failed("could not be started", &error))?;
     let mut copy = Command::new(program)
-        .args(arguments)
-        .arg(format!("--{OPTION}"))
+        .args(with_option(arguments))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .map_err(|error| failed("could not be started", &error))?;
-    let mut said = String::new();
-    if let Some(output) = copy.stdout.take() {
-        BufReader::new(output).read_line(&mut said).map_err(|error| failed("cannot be heard", &error))?;
-    }
+    let said = match copy.stdout.take().map(|output| first_line(output, WORD_WITHIN)) {
+        Some(Heard::Line(line)) => line,
+        Some(Heard::Nothing) => {
+            end(&mut copy, folder);
+            return Err(failed("did not get anywhere", &format!("no word for {} s", WORD_WITHIN.as_secs())));
+        }
+        Some(Heard::Error(error)) => return Err(failed("cannot be heard", &error)),
+        None => String::new(),
+    };
     match serde_json::from_str(&said) {
         Ok(Report::Ready { sentence }) => {
             wait_for_mount(folder, before)?;
@@ -120,6 +129,49 @@ pub fn start_copy(arguments: impl Iterator<Item = OsString>, folder: &Path) -> R
     }
 }
 
+enum Heard {
+    Line(String),
+    Error(io::Error),
+    Nothing,
+}
+
+/// Reads a line for at most so long.
+fn first_line(output: ChildStdout, limit: Duration) -> Heard {
+    let (tell, told) = mpsc::sync_channel(1);
+    // It ends with the line, or with this process.
+    let reading = std::thread::Builder::new().spawn(move || {
+        let mut line = String::new();
+        let outcome = BufReader::new(output).read_line(&mut line).map(|_| line);
+        // Nobody waits for it any more when the time is over.
+        let _ = tell.send(outcome);
+    });
+    match (reading, told.recv_timeout(limit)) {
+        (Err(error), _) | (_, Ok(Err(error))) => Heard::Error(error),
+        (_, Ok(Ok(line))) => Heard::Line(line),
+        (_, Err(_)) => Heard::Nothing,
+    }
+}
+
+/// Ends a copy that got nowhere, and takes away what it may have mounted.
+fn end(copy: &mut Child, folder: &Path) {
+    // An error means that it has ended already.
+    let _ = copy.kill();
+    let _ = copy.wait();
+    if folder::state(folder) == folder::State::Dead
+        && let Err(error) = crate::fuse::unmount(folder, true)
+    {
+        tracing::warn!(%error, "the folder stays mounted");
+    }
+}
+
+/// The arguments with the hidden option: behind a `--` it would be a name.
+fn with_option<'a>(arguments: impl Iterator<Item = &'a OsString>) -> Vec<OsString> {
+    let mut all: Vec<OsString> = arguments.cloned().collect();
+    let at = all.iter().position(|argument| argument == "--").unwrap_or(all.len());
+    all.insert(at, format!("--{OPTION}").into());
+    all
+}
+
 fn wait_for_mount(folder: &Path, before: Option<u64>) -> Result<(), Failure> {
     let start = Instant::now();
     while folder::device(folder) == before {
@@ -132,4 +184,31 @@ fn wait_for_mount(folder: &Path, before: Option<u64>) -> Result<(), Failure> {
         std::thread::sleep(LOOK_EVERY);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    #[test]
+    fn a_copy_that_says_nothing_is_not_waited_for_without_end() {
+        let run = |script: &str| {
+            let copy = Command::new("sh").args(["-c", script]).stdout(Stdio::piped()).spawn();
+            let mut copy = copy.unwrap();
+            let heard = first_line(copy.stdout.take().unwrap(), Duration::from_secs(2));
+            end(&mut copy, Path::new("/nonexistent"));
+            heard
+        };
+        assert!(matches!(run("exec sleep 600"), Heard::Nothing));
+        assert!(matches!(run("echo one; exec sleep 600"), Heard::Line(line) if line == "one\n"));
+        assert!(matches!(run("exit 3"), Heard::Line(line) if line.is_empty()));
+    }
+
+    #[test]
+    fn the_hidden_option_stands_before_the_end_of_options() {
+        let words = |text: &str| text.split(' ').map(OsString::from).collect::<Vec<_>>();
+        assert_eq!(with_option(words("mount a b").iter()), words("mount a b --background-copy"));
+        assert_eq!(with_option(words("mount -o ro -- a b").iter()), words("mount -o ro --background-copy -- a b"));
+    }
 }

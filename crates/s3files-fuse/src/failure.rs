@@ -2,7 +2,7 @@
 //!
 //! The codes are part of the interface (README.md lists them) and never change their meaning.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mount_target::ConnectError;
@@ -33,6 +33,7 @@ pub enum Failure {
         "--allow-other is not allowed to this user; add the line `user_allow_other` to /etc/fuse.conf, or leave the \
          option out"
     )]
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code))] // that file is Linux's
     AllowOther,
     /// The kernel refused the mount.
     #[error("the folder {} could not be mounted: {detail}", folder.display())]
@@ -91,13 +92,48 @@ pub enum Failure {
         /// What is there instead.
         why: String,
     },
+    /// There is nothing to show.
+    #[error("nothing is mounted by this user's s3files-fuse; mount something with: s3files-fuse mount TARGET FOLDER")]
+    NoMounts,
     /// Programs use the folder.
-    #[error("{} is in use{}; close what uses it (also a shell whose directory it is) and try again", folder.display(), by(holders))]
+    #[error("{} is in use{}; close what uses it (also a shell whose directory it is) and try again", folder.display(), by(holders, folder))]
     Busy {
         /// The folder.
         folder: PathBuf,
         /// The programs that use it, as far as they can be seen.
         holders: Vec<String>,
+    },
+    /// Somebody else has the lock.
+    #[error("{} is locked by {}; wait with --wait SECONDS, or try again later", path.display(), holder(*pid))]
+    Locked {
+        /// The file.
+        path: PathBuf,
+        /// The process that has it, if it is of this mount.
+        pid: Option<u32>,
+    },
+    /// The lock went while the command ran.
+    #[error(
+        "the lock on {} was lost while the command ran ({why}), so somebody else may have had it; the command ended with \
+         code {command}, and what it did should be checked",
+        path.display()
+    )]
+    LockLost {
+        /// The file.
+        path: PathBuf,
+        /// What happened.
+        why: String,
+        /// The command's exit code.
+        command: u8,
+    },
+    /// A command could not be run.
+    #[error("{program} cannot be run: {why}")]
+    Command {
+        /// The program.
+        program: String,
+        /// Why.
+        why: String,
+        /// As shells have it: 126 or 127.
+        code: u8,
     },
     /// Data are lost.
     #[error("{}; what was not written is lost, so copy these files again", lost(files))]
@@ -124,13 +160,42 @@ pub enum Failure {
         /// Its exit code.
         code: u8,
     },
+    /// Not everything was copied.
+    #[error("{}", not_copied(*copied, *failed, *stopped))]
+    NotCopied {
+        /// How many were, or were there already.
+        copied: u64,
+        /// How many could not be.
+        failed: u64,
+        /// The user, or an error that nothing helps against, has ended it.
+        stopped: bool,
+    },
+    /// Files have not reached the bucket.
+    #[error("{waits} of {total} files have not reached S3 yet, and {stuck} cannot")]
+    NotSynced {
+        /// How many were asked about.
+        total: u64,
+        /// How many wait.
+        waits: u64,
+        /// How many the service cannot export.
+        stuck: u64,
+    },
     /// Anything else.
     #[error("{0}")]
     Other(String),
 }
 
-fn by(holders: &[String]) -> String {
-    if holders.is_empty() { String::new() } else { format!(" by {}", holders.join(", ")) }
+fn by(holders: &[String], folder: &Path) -> String {
+    match holders {
+        // What macOS has in the place of /proc is not for everybody.
+        [] if cfg!(target_os = "macos") => format!(" (`lsof {}` lists by what)", folder.display()),
+        [] => String::new(),
+        holders => format!(" by {}", holders.join(", ")),
+    }
+}
+
+fn holder(pid: Option<u32>) -> String {
+    pid.map_or_else(|| "another machine".to_owned(), |pid| format!("process {pid} on this mount"))
 }
 
 fn lost(files: &[String]) -> String {
@@ -143,8 +208,29 @@ fn lost(files: &[String]) -> String {
     }
 }
 
+fn not_copied(copied: u64, failed: u64, stopped: bool) -> String {
+    let ended = if stopped { "ended early: " } else { "" };
+    match failed {
+        0 => format!("{ended}{copied} files were copied; the same command with --resume goes on"),
+        1 => {
+            format!("{ended}1 thing was not copied, {copied} files were; with --resume only what is missing is copied")
+        }
+        _ => format!(
+            "{ended}{failed} things were not copied, {copied} files were; with --resume only what is missing is copied"
+        ),
+    }
+}
+
 /// The command line is wrong (also clap's code for it).
 pub const USAGE: u8 = 2;
+/// `cp`: not everything was copied.
+pub const NOT_COPIED: u8 = 17;
+/// `synced`: something has not reached the bucket.
+pub const NOT_SYNCED: u8 = 18;
+/// `lock`: somebody else has the lock.
+pub const LOCKED: u8 = 19;
+/// `lock`: the lock was lost while the command ran.
+pub const LOCK_LOST: u8 = 20;
 
 impl Failure {
     /// The exit code.
@@ -156,10 +242,14 @@ impl Failure {
             Self::Folder { .. } | Self::Mount { .. } => 4,
             Self::Denied { .. } => 12,
             Self::NoSession { .. } => 13,
-            Self::NotMounted { .. } => 14,
+            Self::NotMounted { .. } | Self::NoMounts => 14,
             Self::Busy { .. } => 15,
             Self::Unwritten { .. } | Self::GivenUp => 16,
-            Self::Told { code, .. } => *code,
+            Self::NotCopied { .. } => NOT_COPIED,
+            Self::NotSynced { .. } => NOT_SYNCED,
+            Self::Locked { .. } => LOCKED,
+            Self::LockLost { .. } => LOCK_LOST,
+            Self::Told { code, .. } | Self::Command { code, .. } => *code,
             Self::NoSuchRoot { .. } | Self::Slow { .. } | Self::Path { .. } | Self::Other(_) => 1,
         }
     }
@@ -201,12 +291,15 @@ fn code_of(error: &ConnectError) -> u8 {
         | ConnectError::CredentialsExpired { .. }
         | ConnectError::CredentialsFailed { .. } => 5,
         ConnectError::NameNotResolved { .. } => 6,
-        ConnectError::PortClosed { .. } | ConnectError::ConnectTimeout { .. } | ConnectError::Unreachable { .. } => 7,
+        ConnectError::PortClosed { .. }
+        | ConnectError::ConnectTimeout { .. }
+        | ConnectError::Unreachable { .. }
+        | ConnectError::AwsNotAsked { .. } => 7,
         ConnectError::NotTls { .. } | ConnectError::TlsFailed { .. } => 8,
         ConnectError::ServerNameMismatch { .. } => 9,
         ConnectError::UntrustedIssuer { .. } | ConnectError::CaFile { .. } => 10,
         ConnectError::ClockSkew { .. } => 11,
-        ConnectError::AccessDenied { .. } => 12,
+        ConnectError::AccessDenied { .. } | ConnectError::ActionDenied { .. } => 12,
         _ => 1,
     }
 }

@@ -4,9 +4,12 @@
 //! Where that matters the parent is resolved, and the last component is left alone.
 
 use std::io;
+#[cfg(target_os = "linux")]
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::control;
 use crate::failure::Failure;
 
 /// What is at a folder.
@@ -24,11 +27,21 @@ pub enum State {
 pub fn absolute(folder: &Path) -> Result<PathBuf, Failure> {
     match folder.canonicalize() {
         Ok(path) => Ok(path),
+        Err(error) if is_volume(folder) && error.kind() == io::ErrorKind::NotFound => Ok(folder.to_owned()),
         Err(error) => match dead_mount_at(folder) {
             Some(path) => Ok(path),
             None => Err(refuse(folder, why_not_found(&error, folder))),
         },
     }
+}
+
+/// A name in /Volumes, where a Mac's users cannot make folders: macFUSE makes it when it mounts, and takes it away.
+fn is_volume(folder: &Path) -> bool {
+    cfg!(target_os = "macos") && is_in_volumes(folder)
+}
+
+fn is_in_volumes(folder: &Path) -> bool {
+    folder.parent() == Some(Path::new("/Volumes")) && folder.file_name().is_some()
 }
 
 fn why_not_found(error: &io::Error, folder: &Path) -> String {
@@ -74,17 +87,24 @@ pub fn state(folder: &Path) -> State {
 
 /// A folder that may be mounted: there, a directory, empty, and not a mount already.
 ///
-/// A mount whose daemon died is taken away first.
+/// A mount whose daemon died is taken away first. One of ours is not looked at: its server may be out of reach.
 pub fn for_mounting(folder: &Path) -> Result<PathBuf, Failure> {
+    let already = |path: &Path| {
+        refuse(
+            folder,
+            format!("is a mount already; choose another folder, or first: s3files-fuse umount {}", path.display()),
+        )
+    };
+    if let Some(path) = without_looking(folder)
+        && is_listed(&path)
+        && control::listens(&path)
+    {
+        return Err(already(&path));
+    }
     let path = absolute(folder)?;
     match state(&path) {
         State::Plain => {}
-        State::Mounted => {
-            return Err(refuse(
-                folder,
-                format!("is a mount already; choose another folder, or first: s3files-fuse umount {}", path.display()),
-            ));
-        }
+        State::Mounted => return Err(already(&path)),
         State::Dead => {
             tracing::info!(folder = %path.display(), "taking away a mount whose daemon is gone");
             crate::fuse::unmount(&path, true).map_err(|error| {
@@ -92,7 +112,10 @@ pub fn for_mounting(folder: &Path) -> Result<PathBuf, Failure> {
             })?;
         }
     }
-    let metadata = std::fs::metadata(&path).map_err(|error| refuse(folder, why_not_found(&error, folder)))?;
+    let metadata = match std::fs::metadata(&path) {
+        Err(error) if is_volume(&path) && error.kind() == io::ErrorKind::NotFound => return Ok(path),
+        metadata => metadata.map_err(|error| refuse(folder, why_not_found(&error, folder)))?,
+    };
     if !metadata.is_dir() {
         return Err(refuse(folder, "is not a directory; give an empty directory"));
     }
@@ -103,6 +126,32 @@ pub fn for_mounting(folder: &Path) -> Result<PathBuf, Failure> {
         return Err(refuse(folder, "is not empty, and its files would be hidden; give an empty directory"));
     }
     Ok(path)
+}
+
+/// Whether the system's list of mounts has one at `folder`, which is not looked at.
+#[cfg(target_os = "linux")]
+fn is_listed(folder: &Path) -> bool {
+    let list = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
+    list.split(|byte| *byte == b'\n').any(|line| is_mount_of(line, folder.as_os_str().as_bytes()))
+}
+
+/// There it has to be looked at.
+#[cfg(not(target_os = "linux"))]
+fn is_listed(_folder: &Path) -> bool {
+    false
+}
+
+/// Whether a line of mountinfo(5), whose fifth field is the folder, names `folder`.
+#[cfg(target_os = "linux")]
+fn is_mount_of(line: &[u8], folder: &[u8]) -> bool {
+    let mut escaped = Vec::with_capacity(folder.len());
+    for byte in folder {
+        match byte {
+            b' ' | b'\t' | b'\n' | b'\\' => escaped.extend(format!("\\{byte:03o}").bytes()),
+            other => escaped.push(*other),
+        }
+    }
+    line.split(|byte| *byte == b' ').nth(4) == Some(escaped.as_slice())
 }
 
 /// The device that `folder` is on now; it changes when something is mounted there.
@@ -171,6 +220,23 @@ mod tests {
         assert!(sentence(dir.path()).contains("not empty"));
         assert!(sentence(&file.join("below")).contains("no directory"));
         assert!(sentence(Path::new("/proc")).contains("mount already"));
+    }
+
+    #[test]
+    fn only_a_name_right_in_volumes_may_be_missing_on_a_mac() {
+        assert!(is_in_volumes(Path::new("/Volumes/Our data")));
+        for other in ["/Volumes", "/Volumes/..", "/Volumes/a/b", "Volumes/a", "/tmp/a"] {
+            assert!(!is_in_volumes(Path::new(other)), "{other}");
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_mount_is_found_in_the_list_whatever_its_name() {
+        let line = br"36 35 0:98 / /mnt/my\040work\134x rw,noatime - fuse.s3files-fuse fs-1 rw";
+        assert!(is_mount_of(line, br"/mnt/my work\x"));
+        assert!(!is_mount_of(line, b"/mnt/my"));
+        assert!(is_listed(Path::new("/proc")) && !is_listed(Path::new("/proc/self")));
     }
 
     #[cfg(target_os = "linux")]

@@ -11,6 +11,7 @@
 mod adapter;
 mod caller;
 mod convert;
+mod interrupt;
 mod invalidate;
 mod reply;
 mod session;

@@ -3,9 +3,9 @@
 //! Each mount that hides a file has a journal of its own in the user's state folder, named after what it mounts. It
 //! holds a lock on it for as long as it lives: a journal that can be locked belongs to a dead mount, however it died.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -22,16 +22,6 @@ const MOST: u64 = 16 << 20;
 enum Line {
     Hidden { dir: Vec<u8>, name: Vec<u8>, file: Vec<u8>, uid: u32, gid: u32 },
     Gone { name: Vec<u8> },
-}
-
-/// Where this user's programs keep what outlives them.
-fn state_folder() -> io::Result<PathBuf> {
-    let set = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let base =
-        set("XDG_STATE_HOME").or_else(|| Some(set("HOME")?.join(".local/state"))).ok_or(io::ErrorKind::NotFound)?;
-    let folder = base.join("s3files-fuse");
-    DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
-    Ok(folder)
 }
 
 /// The journal of this mount. The file is made when it is first needed.
@@ -69,7 +59,7 @@ impl DeadJournal {
 impl OwnJournal {
     /// A journal for mounts of `what`, and those that dead mounts of the same have left.
     pub fn start(what: &str) -> io::Result<(Self, Vec<DeadJournal>)> {
-        let folder = state_folder()?;
+        let folder = crate::home::state()?;
         let stem = format!("hidden-{:016x}-", crate::control::fnv(what.as_bytes()));
         let dead = dead_journals(&folder, &stem);
         Ok((Self { folder, stem, open: Mutex::default() }, dead))

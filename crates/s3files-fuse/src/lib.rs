@@ -6,13 +6,26 @@
 
 mod background;
 mod cli;
+mod config;
 mod control;
 mod failure;
 mod folder;
+mod fstab;
 mod fuse;
+mod home;
+mod identity;
 mod leftovers;
+mod live;
 mod logging;
+mod login;
+#[cfg(any(target_os = "macos", test))]
+mod mac;
+mod patience;
+mod printable;
+mod rights;
 mod serve;
+mod settings;
+mod status;
 mod walk;
 
 use std::process::ExitCode;

@@ -14,11 +14,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use vfs::{Unwritten, Vfs, VfsOptions};
 
-use crate::control::{Answer, Ask, Asked, Control};
+use crate::control::{Answer, Asked, Control};
 use crate::failure::Failure;
 use crate::folder;
 use crate::fuse::{self, MountOptions, Session};
 use crate::leftovers::OwnJournal;
+use crate::live::{About, Live};
 use crate::walk::own_identity;
 
 /// How long connecting may take in all: credentials, DNS, TCP, TLS, bind and the session, each with its own limit.
@@ -69,6 +70,10 @@ pub struct Mounted {
     client: Client,
     session: Session,
     control: Control,
+    live: Arc<Live>,
+    flush_limit: Option<Duration>,
+    /// Follows the counters.
+    _watch: AbortOnDrop,
     signals: Signals,
     /// Removes what dead mounts have left.
     sweeper: Option<AbortOnDrop>,
@@ -129,12 +134,21 @@ impl Mounted {
         let mut signals = Signals::new().map_err(own)?;
         let what = source.what();
         let read_only = vfs_options.read_only;
+        let about = About {
+            folder: folder.clone(),
+            target: options.source.clone(),
+            address: source.address.clone(),
+            read_only,
+            log: options.log.clone(),
+            presented: options.presented.clone(),
+        };
+        let (dial, flush_limit) = (Arc::clone(&source.dial), options.flush_limit);
         let (vfs, client) = tokio::select! {
             connected = source.connect(vfs_options) => connected?,
             () = signals.any() => return Err(Failure::Other("interrupted before the folder was mounted".to_owned())),
         };
         // Before the folder is there: then whoever uses it at once need not wait for it.
-        let _ = tokio::time::timeout(EXPECT_LIMIT, vfs.expect(&own_identity())).await;
+        let _ = tokio::time::timeout(EXPECT_LIMIT, vfs.expect(&options.presented.of(&own_identity()))).await;
         let mounting = {
             let (vfs, folder, runtime) = (vfs.clone(), folder.clone(), Handle::current());
             tokio::task::spawn_blocking(move || Session::start(&vfs, &folder, &options, &runtime)).await
@@ -150,10 +164,13 @@ impl Mounted {
                 return Err(Failure::Other(format!("mounting failed: {error}")));
             }
         };
-        match Control::listen(&folder) {
+        let live = Arc::new(Live::new(vfs.clone(), dial, about));
+        match Control::listen(&folder, Arc::clone(&live)) {
             Ok(control) => {
                 let sweeper = if read_only { None } else { sweep(&vfs, &what) };
-                Ok(Self { vfs, client, session, control, signals, sweeper })
+                let watched = Arc::clone(&live);
+                let watch = AbortOnDrop(tokio::spawn(async move { watched.watch().await }));
+                Ok(Self { vfs, client, session, control, live, flush_limit, _watch: watch, signals, sweeper })
             }
             Err(error) => {
                 if let Err(error) = unmount(folder, true).await {
@@ -195,13 +212,23 @@ impl Mounted {
             }
         };
         drop(sweeper);
+        self.live.will_end();
         let mut signals = self.signals;
         let finishing = finish(self.vfs, self.session);
         tokio::pin!(finishing);
+        // Whoever asked by command waits as long as it takes; the end of the system does not.
+        let limit = self.flush_limit.filter(|_| matches!(end, End::Signal));
+        let too_late = tokio::time::sleep(limit.unwrap_or(Duration::MAX));
+        tokio::pin!(too_late);
         let mut ignored = usize::from(!matches!(end, End::Signal));
         let unwritten = loop {
             tokio::select! {
                 unwritten = &mut finishing => break unwritten,
+                () = &mut too_late, if limit.is_some() => {
+                    let left = self.live.status().await.unwritten;
+                    tracing::error!(bytes = left.bytes, files = left.files, "given up: the time to write back is over");
+                    return Err(Failure::GivenUp);
+                }
                 // The server may be out of reach, and then writing back takes until it is there again.
                 () = signals.any() => match ignored.checked_sub(1) {
                     Some(left) => {
@@ -242,7 +269,7 @@ impl Mounted {
 
     /// Carries a question out. Returns where the answer goes when the mount is over.
     async fn answer(&mut self, asked: Asked) -> Option<oneshot::Sender<(Answer, oneshot::Sender<()>)>> {
-        let Asked { ask: Ask::Unmount, answer } = asked;
+        let Asked { answer } = asked;
         let folder = self.session.folder().to_owned();
         match unmount(folder.clone(), false).await {
             Ok(()) => {

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use nfs4_client::ChangeInfo;
 
 use crate::attr::{Attr, FileKind, Timestamp};
+use crate::known::{Holds, Known, Moment};
 
 /// Shortest and longest time that attributes are believed.
 #[derive(Clone, Copy, Debug)]
@@ -66,53 +67,67 @@ pub struct Outcome {
 /// The attributes of one inode and how long they hold.
 #[derive(Clone, Debug)]
 pub struct AttrCache {
-    attr: Attr,
-    received: Instant,
-    timeout: Duration,
-    expired: bool,
-    /// Only `change` is up to date (from a change_info4): good for validating names, not for showing to users.
-    times_stale: bool,
+    known: Known,
+    received: Moment,
 }
 
 impl AttrCache {
     /// The first set.
-    pub const fn new(attr: Attr, now: Instant, timeouts: &Timeouts) -> Self {
-        Self { attr, received: now, timeout: timeouts.bounds(attr.kind).0, expired: false, times_stale: false }
+    pub fn new(attr: &Attr, now: Instant, timeouts: &Timeouts) -> Self {
+        let mut cache = Self { known: Known::new(attr), received: Moment::new(now) };
+        cache.set_timeout(timeouts.bounds(attr.kind).0);
+        cache
+    }
+
+    const fn timeout(&self) -> Duration {
+        Duration::from_millis(self.known.timeout_millis as u64)
+    }
+
+    fn set_timeout(&mut self, timeout: Duration) {
+        self.known.timeout_millis = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
     }
 
     /// What we know, however old.
-    pub const fn last(&self) -> &Attr {
-        &self.attr
+    pub(crate) const fn last(&self) -> &Known {
+        &self.known
     }
 
     /// What we know, if it may still be shown.
-    pub fn fresh(&self, now: Instant) -> Option<&Attr> {
-        (!self.times_stale && !self.remaining(now).is_zero()).then_some(&self.attr)
+    pub(crate) fn fresh(&self, now: Instant) -> Option<&Known> {
+        (self.known.holds == Holds::Wholly && !self.remaining(now).is_zero()).then_some(&self.known)
     }
 
     /// The change attribute, if it may still be relied on to validate names.
     pub fn fresh_change(&self, now: Instant) -> Option<u64> {
-        (!self.remaining(now).is_zero()).then_some(self.attr.change)
+        (!self.remaining(now).is_zero()).then_some(self.known.change)
     }
 
     /// For how much longer the set may be believed.
     pub fn remaining(&self, now: Instant) -> Duration {
-        if self.expired { Duration::ZERO } else { (self.received + self.timeout).saturating_duration_since(now) }
+        if self.known.holds == Holds::Nothing {
+            return Duration::ZERO;
+        }
+        (self.received.instant() + self.timeout()).saturating_duration_since(now)
     }
 
     /// How long ago the set was received; for ever when it must not be used any more.
     pub fn age(&self, now: Instant) -> Duration {
-        if self.expired { Duration::MAX } else { now.saturating_duration_since(self.received) }
+        if self.known.holds == Holds::Nothing {
+            return Duration::MAX;
+        }
+        now.saturating_duration_since(self.received.instant())
     }
 
     /// Ask again before times are shown; the change attribute still holds.
-    pub const fn expire_times(&mut self) {
-        self.times_stale = true;
+    pub fn expire_times(&mut self) {
+        if self.known.holds == Holds::Wholly {
+            self.known.holds = Holds::Change;
+        }
     }
 
     /// Ask again before the next use.
     pub const fn expire(&mut self) {
-        self.expired = true;
+        self.known.holds = Holds::Nothing;
     }
 
     /// A set arrived at `now`; it was asked for at `sent`. `busy`: own writes to this file are dirty or on their way, so
@@ -127,8 +142,8 @@ impl AttrCache {
         timeouts: &Timeouts,
     ) -> Outcome {
         let (min, max) = timeouts.bounds(new.kind);
-        let asked_after = sent >= self.received;
-        let step = new.change.wrapping_sub(self.attr.change).cast_signed();
+        let asked_after = sent >= self.received.instant();
+        let step = new.change.wrapping_sub(self.known.change).cast_signed();
         if step <= 0 && !asked_after && origin == Origin::Asked {
             return Outcome { accepted: false, data_changed: false };
         }
@@ -136,64 +151,63 @@ impl AttrCache {
             return Outcome { accepted: false, data_changed: false };
         }
         let unchanged = step == 0;
-        self.timeout = if !unchanged {
+        let timeout = if !unchanged {
             min
-        } else if asked_after && !self.expired {
-            (self.timeout * 2).clamp(min, max)
+        } else if asked_after && self.known.holds != Holds::Nothing {
+            (self.timeout() * 2).clamp(min, max)
         } else {
-            self.timeout.clamp(min, max)
+            self.timeout().clamp(min, max)
         };
-        let size = if busy { self.attr.size.max(new.size) } else { new.size };
-        self.attr = Attr { size, ..new };
-        self.received = now;
-        self.expired = false;
-        self.times_stale = false;
+        let size = if busy { self.known.size.max(new.size) } else { new.size };
+        self.known = Known::new(&Attr { size, ..new });
+        self.received = Moment::new(now);
+        self.set_timeout(timeout);
         Outcome { accepted: true, data_changed: !unchanged && origin == Origin::Asked && !busy }
     }
 
     /// Our own change to a directory brought its change attribute to `after`; times and size are the server's to tell.
-    pub const fn own_directory_change(&mut self, after: u64, now: Timestamp) {
+    pub fn own_directory_change(&mut self, after: u64, now: Timestamp) {
         // Replies overtake each other: an older one must not take the value back.
-        if after.wrapping_sub(self.attr.change).cast_signed() > 0 {
-            self.attr.change = after;
+        if after.wrapping_sub(self.known.change).cast_signed() > 0 {
+            self.known.change = after;
         }
-        self.attr.mtime = now;
-        self.attr.ctime = now;
-        self.times_stale = true;
+        self.known.set_mtime(now);
+        self.known.set_ctime(now);
+        self.expire_times();
     }
 
     /// Our own change of an extended attribute, as the server told it. False: nobody knows whether it was the only change,
     /// so what is known of the file holds no longer.
     pub fn own_attribute_change(&mut self, info: ChangeInfo, now: Timestamp) -> bool {
-        if !info.atomic || info.before != self.attr.change || self.expired {
-            self.expired = true;
+        if !info.atomic || info.before != self.known.change || self.known.holds == Holds::Nothing {
+            self.expire();
             return false;
         }
-        self.attr.change = info.after;
-        self.attr.ctime = self.attr.ctime.max(now);
-        self.times_stale = true;
+        self.known.change = info.after;
+        self.renamed(now);
+        self.expire_times();
         true
     }
 
     /// Our own truncation or write moved the end of the file.
     pub const fn set_size(&mut self, size: u64) {
-        self.attr.size = size;
+        self.known.size = size;
     }
 
     /// Our own write, which the server does not have yet, changed the data now.
     pub fn touch(&mut self, now: Timestamp) {
-        self.attr.mtime = self.attr.mtime.max(now);
-        self.attr.ctime = self.attr.ctime.max(now);
+        self.known.set_mtime(self.known.mtime().max(now));
+        self.renamed(now);
     }
 
     /// A name of the file was made, changed or removed by us, at `now`.
     pub fn renamed(&mut self, now: Timestamp) {
-        self.attr.ctime = self.attr.ctime.max(now);
+        self.known.set_ctime(self.known.ctime().max(now));
     }
 
     /// The file has lost its last name (we hold it under a hidden one).
     pub const fn set_nlink(&mut self, nlink: u32) {
-        self.attr.nlink = nlink;
+        self.known.nlink = nlink;
     }
 }
 
@@ -224,7 +238,7 @@ mod tests {
 
     fn cache(now: Instant) -> (AttrCache, Timeouts) {
         let timeouts = Timeouts::default();
-        (AttrCache::new(attr(10, 100), now, &timeouts), timeouts)
+        (AttrCache::new(&attr(10, 100), now, &timeouts), timeouts)
     }
 
     #[test]
@@ -304,7 +318,7 @@ mod tests {
     fn a_change_info_keeps_names_valid_but_asks_for_the_times_again() {
         let now = Instant::now();
         let timeouts = Timeouts::default();
-        let mut cache = AttrCache::new(Attr { kind: FileKind::Directory, ..attr(1, 0) }, now, &timeouts);
+        let mut cache = AttrCache::new(&Attr { kind: FileKind::Directory, ..attr(1, 0) }, now, &timeouts);
         cache.own_directory_change(2, Timestamp { seconds: 9, nanos: 0 });
         assert_eq!(cache.fresh_change(now), Some(2));
         assert!(cache.fresh(now).is_none());

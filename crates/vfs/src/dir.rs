@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use nfs4_client::{Cred, DirEntry, DirPage, Nfs4Error};
 use tokio::sync::Notify;
 
@@ -21,6 +20,7 @@ use crate::attr::FileKind;
 use crate::attrs::Origin;
 use crate::error::{Error, Result};
 use crate::inode::NodeId;
+use crate::name::Name;
 use crate::names::Dentry;
 use crate::node::{Node, Place};
 use crate::sync::Locked;
@@ -80,7 +80,7 @@ pub(crate) struct Head {
 /// One name.
 #[derive(Debug, Clone)]
 struct Item {
-    name: Bytes,
+    name: Name,
     kind: FileKind,
     ino: u64,
     id: Option<NodeId>,
@@ -249,7 +249,7 @@ impl Vfs {
             if at >= offset {
                 let ino =
                     if at == 0 { dir.ino() } else { dir.lock().place.as_ref().map_or(dir.ino(), |place| place.parent) };
-                let name = Bytes::from_static(name);
+                let name = Name::from(name);
                 out.push(DirItem {
                     ino,
                     offset: at + 1,
@@ -301,7 +301,7 @@ impl Vfs {
         if let (Some(node), Some(_)) = (&item.pin, &item.entry) {
             {
                 let mut state = node.lock();
-                if state.hidden.is_none() {
+                if state.hidden().is_none() {
                     state.place = Some(Place { parent: item.parent, name: item.name.clone() });
                 }
             }
@@ -328,7 +328,7 @@ impl Vfs {
         if plus {
             let step = (names.len() / SAMPLE).max(1);
             let sample: Vec<_> = names.iter().step_by(step).collect();
-            let is_fresh = |(_, dentry): &&&(Bytes, Dentry)| match dentry {
+            let is_fresh = |(_, dentry): &&&(Name, Dentry)| match dentry {
                 Dentry::Present { id, .. } => table.resolve(*id).is_some_and(|node| node.lock().fresh(now).is_some()),
                 _ => false,
             };
@@ -336,7 +336,7 @@ impl Vfs {
                 return None;
             }
         }
-        let item = |(name, dentry): (Bytes, Dentry)| match dentry {
+        let item = |(name, dentry): (Name, Dentry)| match dentry {
             Dentry::Present { id, kind } => Item { name, kind, ino: id.ino, id: Some(id) },
             _ => Item { name, kind: FileKind::Regular, ino: table.peek(None, None), id: None },
         };
@@ -379,7 +379,7 @@ impl Vfs {
         let (mut cookie, mut verifier, mut restarts) = (0, [0; 8], 0);
         let mut change = None;
         let mut one_state = true;
-        let mut served: HashSet<Bytes> = HashSet::new();
+        let mut served: HashSet<Name> = HashSet::new();
         if let Some(head) = head {
             (cookie, verifier, change) = (head.cookie, head.verifier, Some(head.change));
             listing.push(head.items);
@@ -552,7 +552,7 @@ impl Vfs {
             if self.mount().hides(&entry.name) {
                 continue;
             }
-            let name = entry.name;
+            let name = Name::from(entry.name);
             let Some((handle, attr)) = &entry.file else {
                 let ino = self.mount().table.lock().peek(None, None);
                 items.push(Item { name, kind: FileKind::Regular, ino, id: None });
@@ -562,7 +562,7 @@ impl Vfs {
             {
                 // The kernel may know it by another name, which an open has to check; until it takes this one, that stays.
                 let mut state = node.lock();
-                if state.place.is_none() && state.hidden.is_none() {
+                if state.place.is_none() && state.hidden().is_none() {
                     state.place = Some(Place { parent: dir.ino(), name: name.clone() });
                 }
             }

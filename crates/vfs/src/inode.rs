@@ -9,8 +9,10 @@
 //! among the youngest `idle_limit` unreferenced ones, so that a plain listing can leave attributes behind.
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::Arc;
+
+use hashbrown::HashTable;
 
 /// The root's number, as FUSE has it.
 pub const ROOT_INO: u64 = 1;
@@ -30,48 +32,69 @@ pub struct NodeId {
     pub serial: u64,
 }
 
-/// The table; `H` is a file handle, `N` what is kept for each file.
+/// What the table keeps for each file, and what it looks it up by.
+pub trait Inode {
+    /// What the server calls the file by.
+    type Handle: Clone + Eq + Hash;
+
+    /// Given when it was made.
+    fn id(&self) -> NodeId;
+
+    /// Never changes.
+    fn handle(&self) -> &Self::Handle;
+}
+
+/// The table. A million entries are common, so both ways to find one hold little more than a pointer.
 #[derive(Debug)]
-pub struct InodeTable<H, N> {
-    by_ino: HashMap<u64, Slot<H, N>>,
-    by_handle: HashMap<H, u64>,
+pub struct InodeTable<N: Inode> {
+    by_ino: HashTable<Slot<N>>,
+    /// Entries whose file is gone are not in it.
+    by_handle: HashTable<Arc<N>>,
+    /// Second numbers of files that have one; each goes with its last lookup.
+    aliases: HashMap<u64, Slot<N>>,
+    hasher: RandomState,
     next_invented: u64,
     next_serial: u64,
     idle: VecDeque<NodeId>,
     idle_limit: usize,
-    invented: HashMap<H, u64>,
-    invented_order: VecDeque<H>,
+    invented: HashMap<N::Handle, u64>,
+    invented_order: VecDeque<N::Handle>,
 }
 
 #[derive(Debug)]
-struct Slot<H, N> {
+struct Slot<N> {
     node: Arc<N>,
-    handle: H,
-    serial: u64,
-    lookups: u64,
+    /// At the most that can be counted it stays, and the entry with it.
+    lookups: u32,
     queued: bool,
     gone: bool,
-    /// A second number of a file that has one: goes with its last lookup.
-    alias: bool,
 }
 
-impl<H: Clone + Eq + Hash, N> InodeTable<H, N> {
+impl<N> Slot<N> {
+    const fn new(node: Arc<N>, lookups: u32, queued: bool) -> Self {
+        Self { node, lookups, queued, gone: false }
+    }
+
+    fn add_lookups(&mut self, count: u64) {
+        self.lookups = self.lookups.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
+    }
+
+    fn forget(&mut self, count: u64) {
+        if self.lookups < u32::MAX {
+            self.lookups = self.lookups.saturating_sub(u32::try_from(count).unwrap_or(u32::MAX));
+        }
+    }
+}
+
+impl<N: Inode> InodeTable<N> {
     /// A table that holds the root, which is never forgotten.
-    pub fn new(root: H, idle_limit: usize, make: impl FnOnce(NodeId) -> N) -> (Self, Arc<N>) {
-        let id = NodeId { ino: ROOT_INO, serial: 0 };
-        let node = Arc::new(make(id));
-        let slot = Slot {
-            node: Arc::clone(&node),
-            handle: root.clone(),
-            serial: 0,
-            lookups: 1,
-            queued: false,
-            gone: false,
-            alias: false,
-        };
-        let table = Self {
-            by_ino: HashMap::from([(ROOT_INO, slot)]),
-            by_handle: HashMap::from([(root, ROOT_INO)]),
+    pub fn new(idle_limit: usize, make: impl FnOnce(NodeId) -> N) -> (Self, Arc<N>) {
+        let root = Arc::new(make(NodeId { ino: ROOT_INO, serial: 0 }));
+        let mut table = Self {
+            by_ino: HashTable::new(),
+            by_handle: HashTable::new(),
+            aliases: HashMap::new(),
+            hasher: RandomState::new(),
             next_invented: INVENTED,
             next_serial: 1,
             idle: VecDeque::new(),
@@ -79,39 +102,58 @@ impl<H: Clone + Eq + Hash, N> InodeTable<H, N> {
             invented: HashMap::new(),
             invented_order: VecDeque::new(),
         };
-        (table, node)
+        table.insert(Slot::new(Arc::clone(&root), 1, false));
+        (table, root)
     }
 
     /// How many entries there are, idle ones included.
     #[cfg(test)]
     pub fn len(&self) -> usize {
-        self.by_ino.len()
+        self.by_ino.len() + self.aliases.len()
+    }
+
+    fn insert(&mut self, slot: Slot<N>) {
+        let hasher = &self.hasher;
+        let handle_hash = hasher.hash_one(slot.node.handle());
+        let rehash = |node: &Arc<N>| hasher.hash_one(node.handle());
+        self.by_handle.insert_unique(handle_hash, Arc::clone(&slot.node), rehash);
+        let ino_hash = hasher.hash_one(slot.node.id().ino);
+        self.by_ino.insert_unique(ino_hash, slot, |slot| hasher.hash_one(slot.node.id().ino));
+    }
+
+    fn slot(&self, ino: u64) -> Option<&Slot<N>> {
+        self.by_ino.find(self.hasher.hash_one(ino), |slot| slot.node.id().ino == ino)
+    }
+
+    fn slot_mut(&mut self, ino: u64) -> Option<&mut Slot<N>> {
+        self.by_ino.find_mut(self.hasher.hash_one(ino), |slot| slot.node.id().ino == ino)
+    }
+
+    fn is_taken(&self, ino: u64) -> bool {
+        self.slot(ino).is_some() || self.aliases.contains_key(&ino)
     }
 
     /// The node of a number that the kernel uses.
     pub fn get(&self, ino: u64) -> Option<Arc<N>> {
-        self.by_ino.get(&ino).map(|slot| Arc::clone(&slot.node))
+        self.slot(ino).or_else(|| self.aliases.get(&ino)).map(|slot| Arc::clone(&slot.node))
     }
 
     /// The node of an entry remembered elsewhere, if it is still the same entry.
     pub fn resolve(&self, id: NodeId) -> Option<Arc<N>> {
-        self.by_ino
-            .get(&id.ino)
-            .filter(|slot| slot.serial == id.serial && !slot.gone)
-            .map(|slot| Arc::clone(&slot.node))
+        self.slot(id.ino).filter(|slot| slot.node.id() == id && !slot.gone).map(|slot| Arc::clone(&slot.node))
     }
 
     /// The node of a file handle.
-    pub fn find(&self, handle: &H) -> Option<Arc<N>> {
-        self.by_handle.get(handle).and_then(|ino| self.get(*ino))
+    pub fn find(&self, handle: &N::Handle) -> Option<Arc<N>> {
+        self.by_handle.find(self.hasher.hash_one(handle), |node| node.handle() == handle).map(Arc::clone)
     }
 
     /// The number that [`Self::intern`] would most likely give, without making an entry.
-    pub fn peek(&self, handle: Option<&H>, fileid: Option<u64>) -> u64 {
-        let known = handle.and_then(|handle| self.by_handle.get(handle).or_else(|| self.invented.get(handle)));
-        match (known, fileid) {
-            (Some(ino), _) => *ino,
-            (None, Some(fileid)) if usable(fileid) && !self.by_ino.contains_key(&fileid) => fileid,
+    pub fn peek(&self, handle: Option<&N::Handle>, fileid: Option<u64>) -> u64 {
+        let known = |handle| self.find(handle).map(|node| node.id().ino).or_else(|| self.invented.get(handle).copied());
+        match (handle.and_then(known), fileid) {
+            (Some(ino), _) => ino,
+            (None, Some(fileid)) if usable(fileid) && !self.is_taken(fileid) => fileid,
             // Something that isn't 0, which programs take for a deleted entry.
             (None, _) => self.next_invented,
         }
@@ -119,26 +161,15 @@ impl<H: Clone + Eq + Hash, N> InodeTable<H, N> {
 
     /// The node of `handle`, made where there is none. `fileid` is the server's number for it, or None where that means
     /// nothing here (another fsid).
-    pub fn intern(&mut self, handle: &H, fileid: Option<u64>, make: impl FnOnce(NodeId) -> N) -> Arc<N> {
+    pub fn intern(&mut self, handle: &N::Handle, fileid: Option<u64>, make: impl FnOnce(NodeId) -> N) -> Arc<N> {
         if let Some(node) = self.find(handle) {
             return node;
         }
-        let ino = self.number_for(handle, fileid);
-        let serial = self.next_serial;
+        let id = NodeId { ino: self.number_for(handle, fileid), serial: self.next_serial };
         self.next_serial += 1;
-        let node = Arc::new(make(NodeId { ino, serial }));
-        let slot = Slot {
-            node: Arc::clone(&node),
-            handle: handle.clone(),
-            serial,
-            lookups: 0,
-            queued: true,
-            gone: false,
-            alias: false,
-        };
-        self.by_ino.insert(ino, slot);
-        self.by_handle.insert(handle.clone(), ino);
-        self.idle.push_back(NodeId { ino, serial });
+        let node = Arc::new(make(id));
+        self.insert(Slot::new(Arc::clone(&node), 0, true));
+        self.idle.push_back(id);
         self.evict();
         node
     }
@@ -153,36 +184,26 @@ impl<H: Clone + Eq + Hash, N> InodeTable<H, N> {
 
     /// The node of `handle` under a number that was reserved for it. Where the handle is known already, the number becomes
     /// a second one of that node.
-    pub fn adopt(&mut self, id: NodeId, handle: &H, make: impl FnOnce(NodeId) -> N) -> Arc<N> {
-        let known = self.find(handle);
-        let alias = known.is_some();
-        let node = known.unwrap_or_else(|| Arc::new(make(id)));
-        let slot = Slot {
-            node: Arc::clone(&node),
-            handle: handle.clone(),
-            serial: id.serial,
-            lookups: 0,
-            queued: false,
-            gone: false,
-            alias,
-        };
-        self.by_ino.insert(id.ino, slot);
-        if !alias {
-            self.by_handle.insert(handle.clone(), id.ino);
-            self.remember(handle, id.ino);
+    pub fn adopt(&mut self, id: NodeId, handle: &N::Handle, make: impl FnOnce(NodeId) -> N) -> Arc<N> {
+        if let Some(node) = self.find(handle) {
+            self.aliases.insert(id.ino, Slot::new(Arc::clone(&node), 0, false));
+            return node;
         }
+        let node = Arc::new(make(id));
+        self.insert(Slot::new(Arc::clone(&node), 0, false));
+        self.remember(handle, id.ino);
         node
     }
 
-    fn number_for(&mut self, handle: &H, fileid: Option<u64>) -> u64 {
+    fn number_for(&mut self, handle: &N::Handle, fileid: Option<u64>) -> u64 {
         if let Some(ino) = self.invented.get(handle)
-            && !self.by_ino.contains_key(ino)
+            && !self.is_taken(*ino)
         {
             return *ino;
         }
         if let Some(fileid) = fileid
             && usable(fileid)
-            && !self.by_ino.contains_key(&fileid)
+            && !self.is_taken(fileid)
         {
             return fileid;
         }
@@ -192,7 +213,7 @@ impl<H: Clone + Eq + Hash, N> InodeTable<H, N> {
         ino
     }
 
-    fn remember(&mut self, handle: &H, ino: u64) {
+    fn remember(&mut self, handle: &N::Handle, ino: u64) {
         if self.invented.insert(handle.clone(), ino).is_none() {
             self.invented_order.push_back(handle.clone());
         }
@@ -205,8 +226,10 @@ impl<H: Clone + Eq + Hash, N> InodeTable<H, N> {
 
     /// The kernel was given the number `count` more times.
     pub fn add_lookups(&mut self, ino: u64, count: u64) {
-        if let Some(slot) = self.by_ino.get_mut(&ino) {
-            slot.lookups = slot.lookups.saturating_add(count);
+        if let Some(slot) = self.slot_mut(ino) {
+            slot.add_lookups(count);
+        } else if let Some(slot) = self.aliases.get_mut(&ino) {
+            slot.add_lookups(count);
         }
     }
 
@@ -215,18 +238,26 @@ impl<H: Clone + Eq + Hash, N> InodeTable<H, N> {
         if ino == ROOT_INO {
             return;
         }
-        let Some(slot) = self.by_ino.get_mut(&ino) else { return };
-        slot.lookups = slot.lookups.saturating_sub(count);
+        if let Some(slot) = self.aliases.get_mut(&ino) {
+            slot.forget(count);
+            if slot.lookups == 0 {
+                self.aliases.remove(&ino);
+            }
+            return;
+        }
+        let Some(slot) = self.slot_mut(ino) else { return };
+        slot.forget(count);
         if slot.lookups > 0 {
             return;
         }
-        if slot.alias || (slot.gone && Arc::strong_count(&slot.node) == 1) {
+        if slot.gone && Arc::strong_count(&slot.node) == 1 {
             self.remove(ino);
             return;
         }
         if !slot.queued {
             slot.queued = true;
-            self.idle.push_back(NodeId { ino, serial: slot.serial });
+            let id = slot.node.id();
+            self.idle.push_back(id);
             self.evict();
         }
     }
@@ -236,23 +267,29 @@ impl<H: Clone + Eq + Hash, N> InodeTable<H, N> {
         if id.ino == ROOT_INO {
             return;
         }
-        let Some(slot) = self.by_ino.get_mut(&id.ino).filter(|slot| slot.serial == id.serial) else { return };
+        let Some(slot) = self.slot_mut(id.ino).filter(|slot| slot.node.id() == id) else { return };
         slot.gone = true;
-        let handle = slot.handle.clone();
-        if self.by_handle.get(&handle) == Some(&id.ino) {
-            self.by_handle.remove(&handle);
+        let (node, lookups) = (Arc::clone(&slot.node), slot.lookups);
+        self.unlink_handle(&node);
+        self.invented.remove(node.handle());
+        // The slot's and the one just above.
+        if lookups == 0 && Arc::strong_count(&node) == 2 {
+            self.remove(id.ino);
         }
-        self.invented.remove(&handle);
-        if slot.lookups == 0 && Arc::strong_count(&slot.node) == 1 {
-            self.by_ino.remove(&id.ino);
+    }
+
+    fn unlink_handle(&mut self, node: &Arc<N>) {
+        let hash = self.hasher.hash_one(node.handle());
+        if let Ok(entry) = self.by_handle.find_entry(hash, |other| Arc::ptr_eq(other, node)) {
+            entry.remove();
         }
     }
 
     fn remove(&mut self, ino: u64) {
-        if let Some(slot) = self.by_ino.remove(&ino)
-            && self.by_handle.get(&slot.handle) == Some(&ino)
-        {
-            self.by_handle.remove(&slot.handle);
+        let hash = self.hasher.hash_one(ino);
+        if let Ok(entry) = self.by_ino.find_entry(hash, |slot| slot.node.id().ino == ino) {
+            let (slot, _) = entry.remove();
+            self.unlink_handle(&slot.node);
         }
     }
 
@@ -262,10 +299,12 @@ impl<H: Clone + Eq + Hash, N> InodeTable<H, N> {
         while self.idle.len() > self.idle_limit && looks > 0 {
             looks -= 1;
             let Some(id) = self.idle.pop_front() else { return };
-            let Some(slot) = self.by_ino.get_mut(&id.ino).filter(|slot| slot.serial == id.serial) else { continue };
+            let Some(slot) = self.slot_mut(id.ino).filter(|slot| slot.node.id() == id) else { continue };
+            // Both tables hold it, unless its file is gone.
+            let held_here = if slot.gone { 1 } else { 2 };
             if slot.lookups > 0 {
                 slot.queued = false;
-            } else if Arc::strong_count(&slot.node) > 1 {
+            } else if Arc::strong_count(&slot.node) > held_here {
                 self.idle.push_back(id);
             } else {
                 self.remove(id.ino);
@@ -284,14 +323,37 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn table(idle: usize) -> InodeTable<String, NodeId> {
-        InodeTable::new("root".into(), idle, |id| id).0
+    #[derive(Debug)]
+    struct File {
+        id: NodeId,
+        handle: String,
     }
 
-    fn intern(table: &mut InodeTable<String, NodeId>, handle: &str, fileid: u64) -> u64 {
-        let node = table.intern(&handle.to_owned(), Some(fileid), |id| id);
-        table.add_lookups(node.ino, 1);
-        node.ino
+    impl Inode for File {
+        type Handle = String;
+
+        fn id(&self) -> NodeId {
+            self.id
+        }
+
+        fn handle(&self) -> &String {
+            &self.handle
+        }
+    }
+
+    fn table(idle: usize) -> InodeTable<File> {
+        InodeTable::new(idle, |id| File { id, handle: "root".into() }).0
+    }
+
+    /// As a listing does it: the kernel is told nothing.
+    fn listed(table: &mut InodeTable<File>, handle: &str, fileid: Option<u64>) -> Arc<File> {
+        table.intern(&handle.to_owned(), fileid, |id| File { id, handle: handle.to_owned() })
+    }
+
+    fn intern(table: &mut InodeTable<File>, handle: &str, fileid: u64) -> u64 {
+        let ino = listed(table, handle, Some(fileid)).id.ino;
+        table.add_lookups(ino, 1);
+        ino
     }
 
     #[test]
@@ -314,8 +376,8 @@ mod tests {
     fn reserved_and_foreign_fileids_are_never_used() {
         let mut table = table(10);
         for (handle, fileid) in [("zero", Some(0)), ("one", Some(1)), ("high", Some(u64::MAX)), ("foreign", None)] {
-            let node = table.intern(&handle.to_owned(), fileid, |id| id);
-            assert!(node.ino >= INVENTED, "{handle} got {}", node.ino);
+            let node = listed(&mut table, handle, fileid);
+            assert!(node.id.ino >= INVENTED, "{handle} got {}", node.id.ino);
         }
     }
 
@@ -341,11 +403,11 @@ mod tests {
     #[test]
     fn an_entry_someone_holds_is_not_evicted() {
         let mut table = table(0);
-        let held = table.intern(&"held".to_owned(), Some(5), |id| id);
+        let held = listed(&mut table, "held", Some(5));
         table.add_lookups(5, 1);
         table.forget(5, 1);
         for n in 0..20 {
-            table.intern(&format!("h{n}"), Some(100 + n), |id| id);
+            listed(&mut table, &format!("h{n}"), Some(100 + n));
         }
         assert!(Arc::ptr_eq(&held, &table.get(5).unwrap()));
         assert!(table.len() < 10);
@@ -354,24 +416,51 @@ mod tests {
     #[test]
     fn a_retired_handle_used_again_is_another_file() {
         let mut table = table(10);
-        let old = table.intern(&"h".to_owned(), Some(9), |id| id);
+        let old = listed(&mut table, "h", Some(9));
         table.add_lookups(9, 1);
-        table.retire(*old);
-        assert!(table.resolve(*old).is_none());
-        let new = table.intern(&"h".to_owned(), Some(9), |id| id);
-        assert_ne!(new.ino, 9);
+        table.retire(old.id);
+        assert!(table.resolve(old.id).is_none());
+        let new = listed(&mut table, "h", Some(9));
+        assert_ne!(new.id.ino, 9);
         assert!(table.get(9).is_some(), "the kernel still holds the old number");
     }
 
     #[test]
     fn a_remembered_id_does_not_name_a_later_file_of_the_same_number() {
         let mut table = table(0);
-        let old = *table.intern(&"h1".to_owned(), Some(9), |id| id);
+        let old = listed(&mut table, "h1", Some(9)).id;
         table.retire(old);
-        let new = *table.intern(&"h2".to_owned(), Some(9), |id| id);
+        let new = listed(&mut table, "h2", Some(9)).id;
         assert_eq!(new.ino, 9);
         assert!(table.resolve(old).is_none());
         assert!(table.resolve(new).is_some());
+    }
+
+    #[test]
+    fn a_second_number_goes_with_its_last_lookup_and_leaves_the_first() {
+        let mut table = table(10);
+        let first = intern(&mut table, "a", 7);
+        let second = table.reserve();
+        let node = table.adopt(second, &"a".to_owned(), |id| File { id, handle: "a".into() });
+        assert_eq!(node.id.ino, first);
+        table.add_lookups(second.ino, 2);
+        table.forget(second.ino, 1);
+        assert!(Arc::ptr_eq(&node, &table.get(second.ino).unwrap()));
+        table.forget(second.ino, 1);
+        assert!(table.get(second.ino).is_none());
+        assert!(Arc::ptr_eq(&node, &table.get(first).unwrap()));
+    }
+
+    #[test]
+    fn lookups_that_can_no_longer_be_counted_are_never_given_back() {
+        let mut table = table(0);
+        let ino = intern(&mut table, "a", 7);
+        table.add_lookups(ino, u64::MAX);
+        table.forget(ino, u64::MAX);
+        for n in 0..20 {
+            listed(&mut table, &format!("h{n}"), Some(100 + n));
+        }
+        assert!(table.get(ino).is_some());
     }
 
     proptest! {
@@ -385,9 +474,8 @@ mod tests {
                 let name = format!("h{handle}");
                 match op {
                     0 | 1 => {
-                        let node = table.intern(&name, Some(fileid), |id| id);
-                        table.add_lookups(node.ino, 1);
-                        let entry = held.entry(node.ino).or_insert((name.clone(), 0));
+                        let ino = intern(&mut table, &name, fileid);
+                        let entry = held.entry(ino).or_insert((name.clone(), 0));
                         prop_assert_eq!(&entry.0, &name);
                         entry.1 += 1;
                     }
@@ -402,7 +490,7 @@ mod tests {
                         }
                     }
                     _ => {
-                        let known = table.find(&name).map(|node| *node);
+                        let known = table.find(&name).map(|node| node.id);
                         if let Some(node) = known
                             && !held.contains_key(&node.ino)
                         {
@@ -411,7 +499,7 @@ mod tests {
                     }
                 }
                 for (ino, (name, _)) in &held {
-                    prop_assert_eq!(table.find(name).map(|node| node.ino), Some(*ino));
+                    prop_assert_eq!(table.find(name).map(|node| node.id.ino), Some(*ino));
                 }
             }
         }

@@ -13,17 +13,21 @@ mod extents;
 mod files;
 mod inode;
 mod kernel;
+mod known;
 mod lacks;
 mod ledger;
 mod leftovers;
 mod locks;
+mod name;
 mod names;
 mod newborn;
 mod node;
+mod opens;
 mod ops;
 mod read;
 mod siblings;
 mod sparse;
+mod standing;
 mod sync;
 mod types;
 mod vfs;
@@ -37,7 +41,9 @@ pub use error::{Error, Result};
 pub use inode::ROOT_INO;
 pub use leftovers::{Journal, Leftover};
 pub use locks::{Caller, Lock};
+pub use name::Name;
 pub use nfs4_client::{Cred, Errno, FsStat, LockKind, LockRange, SeekWhat, XattrSet};
+pub use standing::Standing;
 pub use types::{
     Allocation, DirItem, Entry, Fh, KernelCache, Looked, NodeKind, OpenFlags, Opened, RenameFlags, SetAttr, TimeSet,
     Unwritten, VfsOptions,

@@ -223,6 +223,13 @@ impl Vfs {
         self.mount().waits.cancel();
     }
 
+    /// Whether an owner's locks in a file are good: none was lost to somebody else since it was taken.
+    pub async fn keeps_locks(&self, fh: Fh, caller: Caller) -> Result<bool> {
+        let handle = self.handle(fh).await?;
+        let locker = handle.node.lock().file().lockers.get(caller.owner);
+        Ok(locker.is_none_or(|locker| !locker.has_lost()))
+    }
+
     /// False: somebody else's lock is in the way.
     async fn try_lock(
         &self,

@@ -13,11 +13,11 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use nfs4_client::ChangeInfo;
 
 use crate::attr::FileKind;
 use crate::inode::NodeId;
+use crate::name::Name;
 
 /// Most names that are remembered as missing one by one.
 const MISSING_LIMIT: usize = 4096;
@@ -35,12 +35,12 @@ pub(crate) enum Dentry {
 
 /// How an operation of ours changed the names.
 #[derive(Debug, Clone)]
-pub(crate) struct Edit(pub(crate) Bytes, pub(crate) Dentry);
+pub(crate) struct Edit(pub(crate) Name, pub(crate) Dentry);
 
 /// See the module's page.
 #[derive(Debug, Default)]
 pub(crate) struct Names {
-    map: BTreeMap<Bytes, Dentry>,
+    map: BTreeMap<Name, Dentry>,
     missing: usize,
     /// The directory's change attribute to which the names belong; `None`: nothing is known.
     change: Option<u64>,
@@ -76,9 +76,9 @@ impl Names {
     }
 
     /// All names that exist, if all are known.
-    pub(crate) fn all(&mut self, change: Option<u64>, now: Instant) -> Option<Vec<(Bytes, Dentry)>> {
+    pub(crate) fn all(&mut self, change: Option<u64>, now: Instant) -> Option<Vec<(Name, Dentry)>> {
         (self.holds(change, now) && self.complete).then(|| {
-            let exists = |(_, dentry): &(&Bytes, &Dentry)| **dentry != Dentry::Missing;
+            let exists = |(_, dentry): &(&Name, &Dentry)| **dentry != Dentry::Missing;
             self.map.iter().filter(exists).map(|(name, dentry)| (name.clone(), *dentry)).collect()
         })
     }
@@ -103,13 +103,13 @@ impl Names {
     }
 
     /// The regular files behind a name, in the order of their names, as far as they are known.
-    pub(crate) fn files_after(&self, name: &Bytes, count: usize) -> Vec<(Bytes, NodeId)> {
+    pub(crate) fn files_after(&self, name: &Name, count: usize) -> Vec<(Name, NodeId)> {
         let behind = (Bound::Excluded(name), Bound::Unbounded);
-        let file = |(name, dentry): (&Bytes, &Dentry)| match dentry {
+        let file = |(name, dentry): (&Name, &Dentry)| match dentry {
             Dentry::Present { id, kind: FileKind::Regular } => Some((name.clone(), *id)),
             _ => None,
         };
-        self.map.range::<Bytes, _>(behind).filter_map(file).take(count).collect()
+        self.map.range::<Name, _>(behind).filter_map(file).take(count).collect()
     }
 
     /// The file that a name stood for when it was last heard of, whether or not that still holds.
@@ -156,19 +156,19 @@ impl Names {
     /// A lookup found out what a name stands for when the directory was at `change`.
     pub(crate) fn learn(&mut self, change: u64, name: &[u8], dentry: Dentry) {
         if self.change == Some(change) {
-            self.set(Bytes::copy_from_slice(name), dentry);
+            self.set(name.into(), dentry);
         }
     }
 
     /// The name turned out to be something else than we thought, whatever the directory's state.
     pub(crate) fn unlearn(&mut self, name: &[u8]) {
         if self.map.contains_key(name) {
-            self.set(Bytes::copy_from_slice(name), Dentry::Unknown);
+            self.set(name.into(), Dentry::Unknown);
         }
     }
 
     /// A whole listing was read while the directory was at `change` all the time.
-    pub(crate) fn install(&mut self, change: u64, names: impl IntoIterator<Item = (Bytes, Dentry)>) {
+    pub(crate) fn install(&mut self, change: u64, names: impl IntoIterator<Item = (Name, Dentry)>) {
         if self.change != Some(change) || self.own_under_way > 0 {
             return;
         }
@@ -241,7 +241,7 @@ impl Names {
         self.seen = None;
     }
 
-    fn set(&mut self, name: Bytes, dentry: Dentry) {
+    fn set(&mut self, name: Name, dentry: Dentry) {
         let missing = dentry == Dentry::Missing;
         if missing && self.missing >= MISSING_LIMIT {
             if self.map.remove(&name) == Some(Dentry::Missing) {

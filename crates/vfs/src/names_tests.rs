@@ -15,8 +15,8 @@ fn info(before: u64, after: u64) -> ChangeInfo {
     ChangeInfo { atomic: true, before, after }
 }
 
-fn name(text: &str) -> Bytes {
-    Bytes::copy_from_slice(text.as_bytes())
+fn name(text: &str) -> Name {
+    text.as_bytes().into()
 }
 
 #[test]
@@ -165,7 +165,7 @@ proptest! {
                     match flying.remove(which) {
                         Flying::Change(info, name, exists) => {
                             latest = latest.max(info.after);
-                            names.end(info, vec![Edit(Bytes::from(vec![name]), dentry(exists))], now, TRUST);
+                            names.end(info, vec![Edit(Name::from(&[name][..]), dentry(exists))], now, TRUST);
                         }
                         Flying::Nothing => names.end_failed(),
                         Flying::Answer { change, name, exists } => {
@@ -180,7 +180,7 @@ proptest! {
                                 latest = change;
                                 names.observe(change);
                             }
-                            names.install(change, listed.into_iter().map(|name| (Bytes::from(vec![name]), present(1))));
+                            names.install(change, listed.into_iter().map(|name| (Name::from(&[name][..]), present(1))));
                         }
                     }
                 }

@@ -25,6 +25,7 @@ use crate::extents::Piece;
 use crate::files::OpenHandle;
 use crate::inode::NodeId;
 use crate::kernel::Stale;
+use crate::name::Name;
 use crate::names::{Dentry, Edit};
 use crate::node::{Node, OwnChange, Place, ServerOpen};
 use crate::sync::Locked;
@@ -158,14 +159,14 @@ impl Vfs {
             let may = Access::LOOKUP.and(Access::MODIFY).and(Access::EXTEND);
             let granted = state.rights(cred, now, mount.options.timeouts.dir_max);
             let change = state.attrs.fresh_change(now);
-            if state.held.is_some()
+            if state.held().is_some()
                 || !granted.is_some_and(|granted| granted.contains(may))
                 || state.dir().names.get(name, change, now) != Some(Dentry::Missing)
             {
                 return None;
             }
             let attr = state.attrs.last();
-            if attr.mode & SET_GID == 0 { cred.gid } else { attr.gid }
+            if attr.mode() & SET_GID == 0 { cred.gid } else { attr.gid }
         };
         let (tell, born) = watch::channel(None);
         let mut newborns = mount.newborns.lock();
@@ -251,7 +252,7 @@ impl Vfs {
         self.keep_known(cred, dir);
         let node = self.adopt(newborn, born.opened.file.handle(), &born.opened.attr, sent);
         let dentry = Dentry::Present { id: node.id, kind: node.kind };
-        let edit = vec![Edit(name.clone(), dentry)];
+        let edit = vec![Edit(Name::from(name), dentry)];
         own.done(born.opened.dir_change.unwrap_or_default(), edit, mount.options.timeouts.dir_min);
         let open = ServerOpen::new(born.opened.file);
         let mut left = Vec::new();
@@ -319,13 +320,13 @@ impl Vfs {
         let mount = self.mount();
         let make = |id: NodeId| {
             let shown = crate::node::shown_attr(id.ino, attr);
-            Node::new(id, handle.clone(), shown, Instant::now(), &mount.options.timeouts)
+            Node::new(id, handle.clone(), &shown, Instant::now(), &mount.options.timeouts)
         };
         let node = mount.table.lock().adopt(newborn.id, handle, make);
         self.take_attr(&node, attr, sent);
         let mut state = node.lock();
-        if state.hidden.is_none() {
-            state.place = Some(Place { parent: newborn.dir.ino(), name: newborn.name.clone() });
+        if state.hidden().is_none() {
+            state.place = Some(Place { parent: newborn.dir.ino(), name: Name::from(&newborn.name) });
         }
         drop(state);
         node

@@ -13,9 +13,10 @@ use tokio::sync::Notify;
 use crate::attr::{Attr, FileKind, Timestamp};
 use crate::attrs::{AttrCache, Origin, Outcome, Timeouts};
 use crate::dir::{Head, Listing};
-use crate::inode::NodeId;
+use crate::inode::{Inode, NodeId};
 use crate::ledger::Ledger;
 use crate::locks::Lockers;
+use crate::name::Name;
 use crate::names::{Edit, Names};
 use crate::read::fetch::Fetch;
 use crate::sync::Locked;
@@ -39,29 +40,41 @@ pub(crate) struct Node {
     state: Locked<NodeState>,
 }
 
+/// With the counters of its [`Arc`] that makes 192 bytes, a size in which allocators hand out memory.
+#[cfg(target_os = "linux")]
+const _: () = assert!(size_of::<Node>() <= 176, "a million of them are to fit into memory");
+
 /// What changes about a file.
 #[derive(Debug)]
 pub(crate) struct NodeState {
     pub(crate) attrs: AttrCache,
+    /// Where it was last seen.
+    pub(crate) place: Option<Place>,
+    more: Option<Box<More>>,
+}
+
+/// What most of a million known files do not have: those that were merely listed.
+#[derive(Debug, Default)]
+pub(crate) struct More {
+    pub(crate) body: Body,
     /// Whose changes `attrs` tells of.
     ledger: Ledger,
     rights: Vec<Rights>,
-    /// Where it was last seen.
-    pub(crate) place: Option<Place>,
     /// It was removed while open and lives on under this name until it is closed.
     pub(crate) hidden: Option<Hidden>,
     /// Attributes that were set and that the server does not have yet.
     pub(crate) held: Option<Box<Held>>,
-    pub(crate) body: Body,
     /// What is known of its extended attributes.
     pub(crate) xattrs: Option<Box<crate::xattrs::Known>>,
+    /// Major and minor number of a device.
+    rdev: (u32, u32),
 }
 
 /// A name in a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) parent: u64,
-    pub(crate) name: Bytes,
+    pub(crate) name: Name,
 }
 
 /// See [`NodeState::hidden`].
@@ -83,8 +96,9 @@ struct Rights {
 }
 
 /// What a type adds; made when it is first needed.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) enum Body {
+    #[default]
     Plain,
     File(Box<FileState>),
     Dir(Box<DirState>),
@@ -283,11 +297,46 @@ impl NodeState {
         }
     }
 
+    /// What there is beside attributes and a name; made if need be.
+    pub(crate) fn more(&mut self) -> &mut More {
+        self.more.get_or_insert_default()
+    }
+
+    pub(crate) fn body(&self) -> &Body {
+        self.more.as_ref().map_or(&Body::Plain, |more| &more.body)
+    }
+
+    fn body_mut(&mut self) -> Option<&mut Body> {
+        self.more.as_mut().map(|more| &mut more.body)
+    }
+
+    pub(crate) fn hidden(&self) -> Option<&Hidden> {
+        self.more.as_ref()?.hidden.as_ref()
+    }
+
+    /// Nobody has it open any more: its hidden name may go.
+    pub(crate) fn unhide(&mut self) -> Option<Hidden> {
+        self.more.as_mut()?.hidden.take()
+    }
+
+    pub(crate) fn held(&self) -> Option<&Held> {
+        self.more.as_ref()?.held.as_deref()
+    }
+
+    pub(crate) fn held_mut(&mut self) -> Option<&mut Held> {
+        self.more.as_mut()?.held.as_deref_mut()
+    }
+
+    pub(crate) fn xattrs(&self) -> Option<&crate::xattrs::Known> {
+        self.more.as_ref()?.xattrs.as_deref()
+    }
+
     pub(crate) fn file(&mut self) -> &mut FileState {
-        if !matches!(self.body, Body::File(_)) {
-            self.body = Body::File(Box::default());
+        let body = &mut self.more().body;
+        if !matches!(body, Body::File(_)) {
+            *body = Body::File(Box::default());
         }
-        match &mut self.body {
+        match body {
             Body::File(file) => file,
             _ => unreachable!("it was made just above"),
         }
@@ -295,19 +344,29 @@ impl NodeState {
 
     /// The file's state, if there is any.
     pub(crate) fn known_file(&mut self) -> Option<&mut FileState> {
-        match &mut self.body {
-            Body::File(file) => Some(file),
+        match self.body_mut() {
+            Some(Body::File(file)) => Some(file),
+            _ => None,
+        }
+    }
+
+    /// The directory's state, if there is any.
+    pub(crate) fn known_dir(&mut self) -> Option<&mut DirState> {
+        match self.body_mut() {
+            Some(Body::Dir(dir)) => Some(dir),
             _ => None,
         }
     }
 
     pub(crate) fn dir(&mut self) -> &mut DirState {
-        if !matches!(self.body, Body::Dir(_)) {
+        let change = self.attrs.last().change;
+        let body = &mut self.more().body;
+        if !matches!(body, Body::Dir(_)) {
             let mut dir = DirState::default();
-            dir.names.observe(self.attrs.last().change);
-            self.body = Body::Dir(Box::new(dir));
+            dir.names.observe(change);
+            *body = Body::Dir(Box::new(dir));
         }
-        match &mut self.body {
+        match body {
             Body::Dir(dir) => dir,
             _ => unreachable!("it was made just above"),
         }
@@ -315,7 +374,7 @@ impl NodeState {
 
     /// Whether the server's idea of size and times is behind ours.
     pub(crate) fn is_busy(&self) -> bool {
-        match &self.body {
+        match self.body() {
             Body::File(file) => file.dirty.is_ahead_of_server() || file.dirty.is_frozen(),
             _ => false,
         }
@@ -323,14 +382,14 @@ impl NodeState {
 
     /// The attributes as users see them.
     pub(crate) fn shown(&self) -> Attr {
-        let mut attr = match &self.body {
-            Body::File(file) => file.sets.shown(*self.attrs.last()),
-            _ => *self.attrs.last(),
-        };
-        if let Some(held) = &self.held {
+        let mut attr = self.attrs.last().attr(self.more.as_ref().map_or((0, 0), |more| more.rdev));
+        if let Body::File(file) = self.body() {
+            attr = file.sets.shown(attr);
+        }
+        if let Some(held) = self.held() {
             attr = held.shown(attr);
         }
-        if self.hidden.is_some() {
+        if self.hidden().is_some() {
             attr.nlink = attr.nlink.saturating_sub(1);
         }
         attr
@@ -344,7 +403,7 @@ impl NodeState {
 
     /// For how long the attributes may be shown from now on.
     pub(crate) fn ttl(&self, now: Instant) -> Duration {
-        if self.is_busy() || self.held.is_some() || self.attrs.fresh(now).is_none() {
+        if self.is_busy() || self.held().is_some() || self.attrs.fresh(now).is_none() {
             Duration::ZERO
         } else {
             self.attrs.remaining(now)
@@ -354,8 +413,9 @@ impl NodeState {
     /// What a complete answer to ACCESS said about `cred`, if it still holds.
     pub(crate) fn rights(&self, cred: &Cred, now: Instant, limit: Duration) -> Option<Access> {
         let of = self.rights_of();
-        self.rights
-            .iter()
+        let rights = self.more.as_ref()?.rights.iter();
+        rights
+            .into_iter()
             .find(|rights| {
                 rights.cred == *cred && rights.of == of && now.saturating_duration_since(rights.asked_at) < limit
             })
@@ -364,16 +424,17 @@ impl NodeState {
 
     pub(crate) fn learn_rights(&mut self, cred: &Cred, granted: Access, now: Instant) {
         let of = self.rights_of();
-        self.rights.retain(|rights| rights.cred != *cred);
-        if self.rights.len() >= RIGHTS {
-            self.rights.remove(0);
+        let rights = &mut self.more().rights;
+        rights.retain(|rights| rights.cred != *cred);
+        if rights.len() >= RIGHTS {
+            rights.remove(0);
         }
-        self.rights.push(Rights { cred: cred.clone(), granted, asked_at: now, of });
+        rights.push(Rights { cred: cred.clone(), granted, asked_at: now, of });
     }
 
     const fn rights_of(&self) -> (u32, u32, u32) {
         let attr = self.attrs.last();
-        (attr.mode, attr.uid, attr.gid)
+        (attr.mode(), attr.uid, attr.gid)
     }
 
     /// Whether `cred` may be told what is known of a name in this directory. ACCESS has the last word; where it was not
@@ -401,22 +462,27 @@ impl NodeState {
         } else {
             0
         };
-        (attr.mode >> shift) & bit != 0
+        (attr.mode() >> shift) & bit != 0
+    }
+}
+
+impl Inode for Node {
+    type Handle = Handle;
+
+    fn id(&self) -> NodeId {
+        self.id
+    }
+
+    fn handle(&self) -> &Handle {
+        &self.handle
     }
 }
 
 impl Node {
-    pub(crate) fn new(id: NodeId, handle: Handle, attr: Attr, now: Instant, timeouts: &Timeouts) -> Self {
-        let state = NodeState {
-            attrs: AttrCache::new(attr, now, timeouts),
-            ledger: Ledger::default(),
-            rights: Vec::new(),
-            place: None,
-            hidden: None,
-            held: None,
-            body: Body::Plain,
-            xattrs: None,
-        };
+    pub(crate) fn new(id: NodeId, handle: Handle, attr: &Attr, now: Instant, timeouts: &Timeouts) -> Self {
+        let is_device = attr.rdev != (0, 0);
+        let more = is_device.then(|| Box::new(More { rdev: attr.rdev, ..More::default() }));
+        let state = NodeState { attrs: AttrCache::new(attr, now, timeouts), place: None, more };
         Self { id, handle, kind: attr.kind, state: Locked::new(state) }
     }
 
@@ -437,10 +503,7 @@ impl Node {
 
     /// How many changes of ours a directory's names have seen; 0 for anything else.
     pub(crate) fn edits(&self) -> u64 {
-        match &self.lock().body {
-            Body::Dir(dir) => dir.names.edits(),
-            _ => 0,
-        }
+        self.lock().known_dir().map_or(0, |dir| dir.names.edits())
     }
 
     /// How often the file was written or cut by us.
@@ -467,7 +530,7 @@ impl Node {
         let new = shown_attr(self.id.ino, attr);
         let busy = state.is_busy();
         let change = state.attrs.last().change;
-        if let Body::Dir(dir) = &state.body
+        if let Body::Dir(dir) = state.body()
             && origin == Origin::Asked
             && dir.changed.is_some_and(|changed| sent < changed)
             && new.change.wrapping_sub(change).cast_signed() < 0
@@ -475,33 +538,36 @@ impl Node {
             // A reply that a change of ours has overtaken.
             return Outcome { accepted: false, data_changed: false };
         }
-        let (mtime, ctime) = (state.attrs.last().mtime, state.attrs.last().ctime);
+        let (mtime, ctime) = (state.attrs.last().mtime(), state.attrs.last().ctime());
         let mut outcome = state.attrs.update(new, sent, Instant::now(), origin, busy || written, timeouts);
         match (origin, attr.before) {
-            (Origin::OwnChange, Some(before)) => state.ledger.own(before, new.change, change),
-            (Origin::Asked, _) if busy => state.ledger.seen(new.change, change),
+            (Origin::OwnChange, Some(before)) => state.more().ledger.own(before, new.change, change),
+            (Origin::Asked, _) if busy => state.more().ledger.seen(new.change, change),
             _ => {}
         }
-        let under_way = matches!(&state.body, Body::File(file) if file.dirty.is_under_way() || file.dirty.is_frozen());
-        if !under_way && self.kind == FileKind::Regular {
-            outcome.data_changed |= state.ledger.settle();
+        let under_way = matches!(state.body(), Body::File(file) if file.dirty.is_under_way() || file.dirty.is_frozen());
+        if !under_way
+            && self.kind == FileKind::Regular
+            && let Some(more) = &mut state.more
+        {
+            outcome.data_changed |= more.ledger.settle();
         }
         if busy && outcome.accepted {
             state.attrs.touch(mtime.max(ctime));
         }
-        match &mut state.body {
-            Body::Dir(dir) if outcome.accepted => {
+        match state.body_mut() {
+            Some(Body::Dir(dir)) if outcome.accepted => {
                 if let (Origin::OwnChange, Some(before)) = (origin, attr.before) {
                     dir.names.carry(before, new.change);
                 }
                 dir.names.observe(new.change);
             }
-            Body::File(file) if outcome.data_changed => {
+            Some(Body::File(file)) if outcome.data_changed => {
                 file.version += 1;
                 file.mixed = false;
                 file.taint(&(0..u64::MAX));
             }
-            Body::File(file) if outcome.accepted && change != new.change => file.mixed = true,
+            Some(Body::File(file)) if outcome.accepted && change != new.change => file.mixed = true,
             _ => {}
         }
         outcome
@@ -614,11 +680,11 @@ mod tests {
     fn attributes_that_a_change_of_ours_has_overtaken_take_nothing_back() {
         let (id, timeouts) = (NodeId { ino: 7, serial: 7 }, Timeouts::default());
         let attr = shown_attr(7, &directory(10));
-        let node = Arc::new(Node::new(id, Handle::from_bytes(b"d").unwrap(), attr, Instant::now(), &timeouts));
+        let node = Arc::new(Node::new(id, Handle::from_bytes(b"d").unwrap(), &attr, Instant::now(), &timeouts));
         node.lock().dir().names.install(10, []);
         let sent = Instant::now();
         let own = OwnChange::begin(&node);
-        let made = Edit(Bytes::from_static(b"f"), crate::names::Dentry::Unknown);
+        let made = Edit(Name::from(&b"f"[..]), crate::names::Dentry::Unknown);
         own.done(ChangeInfo { atomic: true, before: 10, after: 11 }, vec![made], timeouts.dir_min);
         assert!(!node.update(&directory(10), sent, Origin::Asked, &timeouts).accepted);
         assert!(node.lock().dir().names.is_complete());

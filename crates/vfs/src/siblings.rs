@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use crate::name::Name;
 
 /// The first window, and the largest, in files.
 const WINDOW: std::ops::RangeInclusive<usize> = 16..=64;
@@ -23,11 +23,11 @@ const DIRS: usize = 256;
 /// One directory.
 #[derive(Debug)]
 struct Run {
-    name: Bytes,
+    name: Name,
     at: Instant,
     window: usize,
     /// Everything up to this name was asked for.
-    reached: Bytes,
+    reached: Name,
 }
 
 /// See the module's page.
@@ -42,12 +42,12 @@ pub(crate) struct Siblings {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Ahead {
     pub(crate) count: usize,
-    pub(crate) behind: Bytes,
+    pub(crate) behind: Name,
 }
 
 impl Siblings {
     /// A file of a directory is opened for reading.
-    pub(crate) fn opened(&mut self, dir: u64, name: &Bytes, now: Instant) -> Option<Ahead> {
+    pub(crate) fn opened(&mut self, dir: u64, name: &Name, now: Instant) -> Option<Ahead> {
         let lately = |at: Instant| now.saturating_duration_since(at) < PACE;
         if self.runs.len() >= DIRS {
             self.runs.retain(|_, run| lately(run.at));
@@ -75,7 +75,7 @@ impl Siblings {
     }
 
     /// Everything up to `reached` was asked for.
-    pub(crate) fn fetched(&mut self, dir: u64, reached: Bytes) {
+    pub(crate) fn fetched(&mut self, dir: u64, reached: Name) {
         if let Some(run) = self.runs.get_mut(&dir) {
             run.reached = reached;
             run.window = (run.window * 2).min(*WINDOW.end());
@@ -89,8 +89,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn name(number: u32) -> Bytes {
-        format!("{number:04}").into_bytes().into()
+    fn name(number: u32) -> Name {
+        format!("{number:04}").as_bytes().into()
     }
 
     #[test]

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::attr::{Attr, FileKind, Timestamp};
 use crate::attrs::Timeouts;
+use crate::name::Name;
 use crate::node::Node;
 
 /// An open file or directory, from `open`, `create` or `opendir` until `release` or `releasedir`. Never used twice.
@@ -197,7 +198,7 @@ pub struct DirItem {
     /// Type.
     pub kind: FileKind,
     /// Name.
-    pub name: Bytes,
+    pub name: Name,
     /// The file, where it was asked for and is known; count it with [`crate::Vfs::accepted`] when the kernel takes it.
     pub entry: Option<Entry>,
     /// Keeps the number from meaning another file until the kernel has counted it.

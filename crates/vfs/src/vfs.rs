@@ -47,7 +47,7 @@ pub struct Vfs(Arc<Mount>);
 pub(crate) struct Mount {
     pub(crate) client: Client,
     pub(crate) options: VfsOptions,
-    pub(crate) table: Locked<InodeTable<Handle, Node>>,
+    pub(crate) table: Locked<InodeTable<Node>>,
     pub(crate) root: Arc<Node>,
     root_fsid: (u64, u64),
     pub(crate) pages: Locked<Pages>,
@@ -117,9 +117,9 @@ impl Vfs {
         let (handle, attr) = client.root().clone();
         let now = Instant::now();
         let make = |id: crate::inode::NodeId| {
-            Node::new(id, handle.clone(), shown_attr(ROOT_INO, &attr), now, &options.timeouts)
+            Node::new(id, handle.clone(), &shown_attr(ROOT_INO, &attr), now, &options.timeouts)
         };
-        let (table, root) = InodeTable::new(handle.clone(), options.idle_inodes, make);
+        let (table, root) = InodeTable::new(options.idle_inodes, make);
         let slots = client.limits().slots as usize;
         let mount = Arc::new(Mount {
             root,
@@ -273,14 +273,14 @@ impl Vfs {
                 table.retire(known.id);
             }
             let make = |id: crate::inode::NodeId| {
-                Node::new(id, handle.clone(), shown_attr(id.ino, attr), Instant::now(), &mount.options.timeouts)
+                Node::new(id, handle.clone(), &shown_attr(id.ino, attr), Instant::now(), &mount.options.timeouts)
             };
             table.intern(handle, fileid, make)
         };
         self.take_attr(&node, attr, sent);
         if let Some(place) = place {
             let mut state = node.lock();
-            if state.hidden.is_none() {
+            if state.hidden().is_none() {
                 state.place = Some(place);
             }
         }

@@ -128,17 +128,18 @@ impl Known {
 impl NodeState {
     /// What is known for sure of the file's extended attributes at this moment, if `cred` may be told.
     fn known_xattrs(&self, vfs: &Vfs, cred: &Cred, now: Instant) -> Option<&Known> {
-        let known = self.xattrs.as_deref()?;
+        let known = self.xattrs()?;
         let holds = self.attrs.fresh_change(now) == Some(known.change);
         (holds && self.permits(cred, Access::READ, 0o4, now, vfs.mount().options.timeouts.dir_max)).then_some(known)
     }
 
     fn learn_xattrs(&mut self, vfs: &Vfs, change: u64, learn: impl FnOnce(&mut Known)) {
-        let stale = self.xattrs.as_ref().is_none_or(|known| known.change != change);
+        let stale = self.xattrs().is_none_or(|known| known.change != change);
+        let kept = &mut self.more().xattrs;
         if stale {
-            self.xattrs = Some(Box::new(Known::new(change, &vfs.mount().xattr_bytes)));
+            *kept = Some(Box::new(Known::new(change, &vfs.mount().xattr_bytes)));
         }
-        if let Some(known) = &mut self.xattrs {
+        if let Some(known) = kept {
             learn(known);
         }
     }
@@ -289,7 +290,7 @@ impl Vfs {
         if state.attrs.own_attribute_change(info, now) {
             state.xattr_changed(self, info, name, value);
         } else {
-            state.xattrs = None;
+            state.more().xattrs = None;
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod bench;
 mod conformance;
+mod dist;
 mod faults;
 mod mounted;
 mod real_server;
@@ -31,6 +32,7 @@ enum Verb {
         dir: PathBuf,
     },
     Conformance(conformance::ConformanceArgs),
+    Dist(dist::DistArgs),
     Faults(faults::FaultsArgs),
     RealServer(real_server::RealServerArgs),
     /// Restart the nfs-ganesha that was started in a directory (tests of recovery call this).
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         Verb::Bench(args) => args.run(),
         Verb::BenchWorker { dir } => bench::be_busy(&dir),
         Verb::Conformance(args) => args.run(),
+        Verb::Dist(args) => args.run(),
         Verb::Faults(args) => args.run(),
         Verb::RealServer(args) => args.run(),
         Verb::RestartGanesha { dir } => xtask::ganesha::restart(&dir),

@@ -36,6 +36,11 @@ impl Lease {
         if now >= due { LeaseStep::Renew } else { LeaseStep::WaitUntil(due) }
     }
 
+    /// How much of the lease is left at `now`, without another answer of the server.
+    pub fn left(&self, now: Instant) -> Duration {
+        self.length.saturating_sub(now.saturating_duration_since(self.renewed))
+    }
+
     /// Whether the server may have dropped our state by `now`.
     pub fn may_have_expired(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.renewed) >= self.length
@@ -73,5 +78,7 @@ mod tests {
         lease.renewed(start + Duration::from_secs(10));
         assert!(!lease.may_have_expired(start + Duration::from_secs(139)));
         assert!(lease.may_have_expired(start + Duration::from_secs(140)));
+        assert_eq!(lease.left(start + Duration::from_secs(139)), Duration::from_secs(1));
+        assert_eq!(lease.left(start + Duration::from_secs(200)), Duration::ZERO);
     }
 }

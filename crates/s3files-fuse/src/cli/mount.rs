@@ -1,7 +1,7 @@
 //! `mount TARGET FOLDER`
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -10,11 +10,13 @@ use vfs::{Timeouts, VfsOptions};
 use super::block_on;
 use super::source::SourceArgs;
 use crate::background::{self, Reporter};
-use crate::control;
+use crate::config::Named;
 use crate::failure::Failure;
 use crate::folder;
 use crate::fuse::{self, MountOptions};
+use crate::identity::{Presented, Shown};
 use crate::logging::LogArgs;
+use crate::patience::{self, Patience};
 use crate::serve::Mounted;
 
 /// Nothing is believed for longer.
@@ -27,9 +29,12 @@ const LONGEST: Duration = Duration::from_hours(24);
 pub struct MountArgs {
     #[command(flatten)]
     source: SourceArgs,
-    /// The folder; it must exist and be empty.
+    /// The folder; it must exist and be empty. Without it, TARGET is the name of a mount in the configuration.
     #[arg(value_name = "FOLDER")]
-    folder: PathBuf,
+    folder: Option<PathBuf>,
+    /// Options in the form of /etc/fstab: any of these, and `ro`, `rw`, `_netdev`, `nofail` and the like.
+    #[arg(long, short = 'o', value_name = "OPTION,…", value_delimiter = ',')]
+    options: Vec<String>,
     /// Stay in the foreground; Ctrl-C unmounts.
     #[arg(long, short = 'f')]
     foreground: bool,
@@ -42,6 +47,23 @@ pub struct MountArgs {
     /// Let this machine's kernel judge by mode, owner and group as well, not the server alone.
     #[arg(long, help_heading = "Who may do what")]
     default_permissions: bool,
+    /// Let set-user-id and set-group-id bits have no effect.
+    #[arg(long, help_heading = "Who may do what")]
+    nosuid: bool,
+    /// Let device files be mere files.
+    #[arg(long, help_heading = "Who may do what")]
+    nodev: bool,
+    /// Let no program of the folder be run.
+    #[arg(long, help_heading = "Who may do what")]
+    noexec: bool,
+    /// After a signal (Ctrl-C, kill, the system's end): how long what was written may take to reach the server. Then it is
+    /// given up, and the exit code is 16. 0: as long as it takes.
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "60s")]
+    flush_limit: Duration,
+    #[command(flatten)]
+    presented: Presented,
+    #[command(flatten)]
+    shown: Shown,
     /// Memory for file data that was read.
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256M", help_heading = "Memory")]
     cache_size: u64,
@@ -67,42 +89,104 @@ pub struct MountArgs {
     acdirmax: Duration,
     /// The volume's name in Finder; the folder's name if it is not given.
     #[cfg(target_os = "macos")]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = crate::mac::options::volume_name)]
     volname: Option<String>,
+    /// The side of macFUSE in the kernel; the other one is not supported yet.
+    #[cfg(target_os = "macos")]
+    #[arg(long, value_enum, default_value = "kernel")]
+    backend: crate::mac::options::Backend,
+    /// While the network is not there, wait for it instead of ending (at a login it often is not yet).
+    #[arg(long, help_heading = "Target")]
+    wait_for_network: bool,
     /// This process is the copy that goes to the background.
     #[arg(long = background::OPTION, hide = true, conflicts_with = "foreground")]
     background_copy: bool,
+    /// The whole command line, for that copy.
+    #[arg(skip)]
+    typed: Vec<OsString>,
 }
 
 impl MountArgs {
+    /// The folder, as it was typed or as the configuration has it.
+    pub fn typed_folder(&self) -> Option<&Path> {
+        self.folder.as_deref()
+    }
+
+    /// Where the file system is, as it was typed.
+    pub fn target(&self) -> &str {
+        &self.source.target
+    }
+
+    /// Whether a terminal or a service holds the program.
+    pub fn is_foreground(&self) -> bool {
+        self.foreground
+    }
+
+    /// Whether the network may be missing at first.
+    pub fn waits_for_network(&self) -> bool {
+        self.wait_for_network
+    }
+
+    /// The options that say how to connect.
+    pub fn source_args(&self) -> &SourceArgs {
+        &self.source
+    }
+
     /// Whom this process talks to.
     pub fn reporter(&self) -> Reporter {
         if self.background_copy { Reporter::Parent } else { Reporter::Terminal }
     }
 
+    /// The name of a mount in the configuration, if this is one.
+    pub fn name(&self) -> Option<&str> {
+        if self.folder.is_none() { Some(&self.source.target) } else { None }
+    }
+
+    /// What `-o` says.
+    pub fn options(&self) -> &[String] {
+        &self.options
+    }
+
+    /// Puts in what the command line leaves to the configuration.
+    pub fn complete(&mut self, named: Option<Named>, typed: Vec<OsString>) {
+        if let Some(named) = named {
+            self.source.target = named.target;
+            self.folder = Some(named.folder);
+        }
+        self.typed = typed;
+    }
+
+    fn folder(&self) -> Result<PathBuf, Failure> {
+        match &self.folder {
+            Some(folder) => folder::for_mounting(folder),
+            None => Err(Failure::Usage("a folder is missing: mount TARGET FOLDER".to_owned())),
+        }
+    }
+
     /// Carries it out.
     pub fn run(self, log: &LogArgs) -> Result<(), Failure> {
+        #[cfg(target_os = "macos")]
+        self.backend.check()?;
         if !self.foreground && !self.background_copy {
             return self.start_in_background();
         }
-        let folder = folder::for_mounting(&self.folder)?;
+        let folder = self.folder()?;
         fuse::check_available()?;
-        let log_file =
-            self.background_copy.then(|| control::file(&folder, "log")).transpose().map_err(|error| {
-                Failure::Other(format!("the log of the background process cannot be written: {error}"))
-            })?;
-        log.start(log_file.as_deref())?;
+        let log_file = log.start(self.background_copy.then_some(folder.as_path()))?;
         // While this process stands where the user stood, so that `--ca-file` may be relative.
         block_on(async move {
             let reporter = self.reporter();
             let (source_name, vfs_options, options) =
-                (self.source.target.clone(), self.vfs_options(), self.mount_options(&folder));
-            let source = self.source.source().await?;
+                (self.source.target.clone(), self.vfs_options(), self.mount_options(&folder, log_file.as_deref()));
+            let mut patience = self.wait_for_network.then(Patience::default);
+            let mut source = patience::patiently(&mut patience, || self.source.clone().source()).await?;
+            source.client.cred = options.presented.of(&source.client.cred);
             if self.background_copy {
                 background::leave_terminal()?;
             }
-            let mounted = Mounted::start(source, folder.clone(), vfs_options, options).await?;
-            let sentence = format!("{source_name} is mounted on {}", folder.display());
+            let start = || Mounted::start(source.clone(), folder.clone(), vfs_options.clone(), options.clone());
+            let mounted = patience::patiently(&mut patience, start).await?;
+            let sentence = format!("{source_name} is mounted on {}{}", folder.display(), about_locks());
             if reporter.ready(&sentence).is_err() {
                 tracing::warn!("whoever asked for this mount is gone; unmounting");
                 return mounted.unmount().await;
@@ -113,10 +197,9 @@ impl MountArgs {
 
     fn start_in_background(&self) -> Result<(), Failure> {
         // What can be refused at once is refused by this process.
-        let folder = folder::for_mounting(&self.folder)?;
+        let folder = self.folder()?;
         fuse::check_available()?;
-        let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
-        let sentence = background::start_copy(arguments.into_iter(), &folder)?;
+        let sentence = background::start_copy(self.typed.iter().skip(1), &folder)?;
         // The mount stands, whether or not anybody reads this.
         let _ = Reporter::Terminal.ready(&sentence);
         Ok(())
@@ -139,12 +222,19 @@ impl MountArgs {
     }
 
     #[cfg_attr(not(target_os = "macos"), allow(unused_variables))]
-    fn mount_options(&self, folder: &std::path::Path) -> MountOptions {
+    fn mount_options(&self, folder: &Path, log: Option<&Path>) -> MountOptions {
         MountOptions {
             source: self.source.target.clone(),
             read_only: self.read_only,
             allow_other: self.allow_other,
             default_permissions: self.default_permissions,
+            flush_limit: Some(self.flush_limit).filter(|limit| !limit.is_zero()),
+            no_suid: self.nosuid,
+            no_dev: self.nodev,
+            no_exec: self.noexec,
+            presented: self.presented.clone(),
+            shown: self.shown,
+            log: log.map(Path::to_owned),
             #[cfg(target_os = "macos")]
             volume_name: self
                 .volname
@@ -154,8 +244,18 @@ impl MountArgs {
     }
 }
 
+/// What somebody with scripts has to know about a Mac, once.
+const fn about_locks() -> &'static str {
+    if cfg!(target_os = "macos") {
+        "\nLocks that programs take there hold on this Mac only, as macFUSE has it; `s3files-fuse lock FILE -- COMMAND` takes \
+         those of the server."
+    } else {
+        ""
+    }
+}
+
 /// A time: whole seconds, or a number with ms, s or m.
-fn time(text: &str) -> Result<Duration, String> {
+pub fn time(text: &str) -> Result<Duration, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let number: u64 =
         text[..digits].parse().map_err(|_| "write a number of seconds, or one with ms, s or m".to_owned())?;

@@ -1,7 +1,7 @@
 //! The options that name a mount target and say how to get in; every verb that connects has them.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,9 @@ use nfs4_client::ClientOptions;
 use crate::failure::Failure;
 use crate::serve::Source;
 use crate::walk::own_identity;
+
+/// A server that is given less time than this is never heard.
+const LEAST_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Where the file system is.
 #[derive(Debug, Clone, Args)]
@@ -61,11 +64,50 @@ pub struct SourceArgs {
     /// Give calls an error after this many seconds without the server, instead of waiting until it is back.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Target")]
     soft: Option<u64>,
+    /// Let calls wait for the server for as long as it takes, whatever --soft says.
+    #[arg(long, help_heading = "Target")]
+    hard: bool,
+    /// Most connections to the mount target; more than one are opened while they are kept busy.
+    #[arg(
+        long,
+        value_name = "COUNT",
+        value_parser = clap::value_parser!(u8).range(1..=16),
+        default_value_t = 4,
+        help_heading = "Target"
+    )]
+    connections: u8,
+    /// How long the server may leave a request unanswered before the connection is made anew.
+    #[arg(long, value_name = "TIME", value_parser = super::mount::time, default_value = "60s", help_heading = "Target")]
+    answer_timeout: Duration,
 }
 
 impl SourceArgs {
-    /// Everything that is needed to connect. Asks the AWS configuration for the region, and not the network.
+    /// The file of certificates, as it was typed.
+    pub fn ca_file(&self) -> Option<&Path> {
+        self.ca_file.as_deref()
+    }
+
+    /// The AWS profile, if one is named.
+    pub fn profile(&self) -> Option<&str> {
+        self.profile.as_deref()
+    }
+
+    /// Whether AWS credentials are needed.
+    pub fn is_plain(&self) -> bool {
+        self.plain
+    }
+
+    /// Everything that is needed to connect.
     pub async fn source(self) -> Result<Source, Failure> {
+        let plan = self.plan().await?;
+        let connector = plan.connector()?;
+        let address = connector.address();
+        Ok(Source { dial: Arc::new(connector), client: plan.client, address })
+    }
+
+    /// What the options come to. Asks the AWS configuration for the region, and AWS for the file system behind a load
+    /// balancer; the mount target is not asked for anything.
+    pub async fn plan(self) -> Result<Plan, Failure> {
         let mut name: TargetName = self.target.parse()?;
         if let Some(port) = self.port {
             name.port = port;
@@ -74,19 +116,16 @@ impl SourceArgs {
             machine_name: machine_name(),
             cred: own_identity(),
             root: root(&self.path)?,
-            soft_timeout: self.soft.map(Duration::from_secs),
+            connections: usize::from(self.connections),
+            call_timeout: self.answer_timeout.max(LEAST_TIMEOUT),
+            soft_timeout: self.soft.filter(|_| !self.hard).map(Duration::from_secs),
             ..ClientOptions::default()
         };
-        let connector = if self.plain {
-            Connector::plain(loopback(&name)?, ChannelOptions::default())?
-        } else {
-            self.connector(name).await?
-        };
-        let address = connector.address();
-        Ok(Source { dial: Arc::new(connector), client, address })
+        let way = if self.plain { Way::Plain(loopback(&name)?) } else { Way::Tls(Box::new(self.config(name).await?)) };
+        Ok(Plan { client, way })
     }
 
-    async fn connector(self, name: TargetName) -> Result<Connector, Failure> {
+    async fn config(self, name: TargetName) -> Result<ConnectorConfig, Failure> {
         let settings = AwsSettings { profile: self.profile };
         let options = TargetOptions {
             file_system_id: self.file_system_id,
@@ -95,14 +134,38 @@ impl SourceArgs {
             access_point: self.access_point,
             server_name: self.server_name,
         };
-        let configured = match name.known_region(&options) {
-            Some(_) => None,
-            None => settings.region().await,
-        };
-        let target = name.complete(options, configured)?;
+        let target = mount_target::discovery::locate(name, options, &settings).await?;
         let credentials = CredentialsSource::from_settings(settings, target.region.clone());
         let trust = self.ca_file.map_or(Trust::PublicRoots, Trust::CaFile);
-        Ok(Connector::new(ConnectorConfig { trust, ..ConnectorConfig::new(target, credentials) })?)
+        Ok(ConnectorConfig { trust, ..ConnectorConfig::new(target, credentials) })
+    }
+}
+
+/// What the options come to.
+#[derive(Debug)]
+pub struct Plan {
+    /// How to be a client.
+    pub client: ClientOptions,
+    /// How to get there.
+    pub way: Way,
+}
+
+/// How to get there.
+#[derive(Debug)]
+pub enum Way {
+    /// Without TLS, on this machine.
+    Plain(SocketAddr),
+    /// As a mount target wants it.
+    Tls(Box<ConnectorConfig>),
+}
+
+impl Plan {
+    /// What makes the connections.
+    pub fn connector(&self) -> Result<Connector, Failure> {
+        Ok(match &self.way {
+            Way::Plain(address) => Connector::plain(*address, ChannelOptions::default())?,
+            Way::Tls(config) => Connector::new(ConnectorConfig::clone(config))?,
+        })
     }
 }
 

@@ -24,10 +24,13 @@ use fuser::{
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
-use vfs::{Cred, DirItem, Fh, Looked, SetAttr, Vfs};
+use vfs::{Cred, DirItem, Fh, Looked, Opened, SetAttr, Vfs};
 
 use super::caller::{Caller, Groups};
+use super::interrupt::{or_undone, unless_told_to_end};
 use super::{convert, reply};
+use crate::identity::{Presented, Shown};
+use crate::rights::FirstRefusal;
 
 /// Most bytes of one READ or WRITE: as much as one READ or WRITE of the session carries.
 const MAX_IO: u32 = 1 << 20;
@@ -44,6 +47,8 @@ const STATFS_BLOCK: u32 = 4096;
 #[derive(Debug)]
 pub struct Adapter {
     work: Worker,
+    first_refusal: FirstRefusal,
+    shown: Shown,
 }
 
 /// Runs requests.
@@ -58,9 +63,10 @@ struct Worker {
 
 impl Adapter {
     /// Runs its tasks on `runtime`, and counts them in `tasks` so that the end can wait for them.
-    pub fn new(vfs: Vfs, runtime: Handle, tasks: TaskTracker) -> Self {
+    pub fn new(vfs: Vfs, presented: Presented, shown: Shown, runtime: Handle, tasks: TaskTracker) -> Self {
         let in_flight = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
-        Self { work: Worker { vfs, groups: Arc::default(), runtime, tasks, in_flight } }
+        let work = Worker { vfs, groups: Arc::new(Groups::new(presented)), runtime, tasks, in_flight };
+        Self { work, first_refusal: FirstRefusal::default(), shown }
     }
 
     /// Does `work` without counting it among those under way: it may wait for another program.
@@ -141,8 +147,14 @@ impl Filesystem for Adapter {
 
     fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let name = bytes(name);
+        let shown = self.shown;
+        let caller = Caller::from(request);
         self.start(request, move |vfs, cred| async move {
-            reply::looked(reply, vfs.lookup_for_kernel(&cred, parent.0, &name).await);
+            reply::looked(
+                reply,
+                shown,
+                unless_told_to_end(caller, vfs.lookup_for_kernel(&cred, parent.0, &name)).await,
+            );
         });
     }
 
@@ -151,8 +163,10 @@ impl Filesystem for Adapter {
     }
 
     fn getattr(&self, request: &Request, ino: INodeNo, handle: Option<FileHandle>, reply: ReplyAttr) {
+        let shown = self.shown;
+        let caller = Caller::from(request);
         self.start(request, move |vfs, cred| async move {
-            reply::attr(reply, vfs.getattr(&cred, ino.0, handle.map(fh)).await);
+            reply::attr(reply, shown, unless_told_to_end(caller, vfs.getattr(&cred, ino.0, handle.map(fh))).await);
         });
     }
 
@@ -182,6 +196,7 @@ impl Filesystem for Adapter {
             atime: atime.map(convert::time_set),
             mtime: mtime.map(convert::time_set),
         };
+        let shown = self.shown;
         self.start(request, move |vfs, cred| async move {
             let handle = handle.map(fh);
             let result = if set.is_empty() {
@@ -189,13 +204,14 @@ impl Filesystem for Adapter {
             } else {
                 vfs.setattr(&cred, ino.0, handle, set).await
             };
-            reply::attr(reply, result);
+            reply::attr(reply, shown, result);
         });
     }
 
     fn readlink(&self, request: &Request, ino: INodeNo, reply: ReplyData) {
+        let caller = Caller::from(request);
         self.start(request, move |vfs, cred| async move {
-            reply::target(reply, vfs.readlink(&cred, ino.0).await);
+            reply::target(reply, unless_told_to_end(caller, vfs.readlink(&cred, ino.0)).await);
         });
     }
 
@@ -213,15 +229,23 @@ impl Filesystem for Adapter {
             return reply.error(Errno::EINVAL);
         };
         let name = bytes(name);
+        let shown = self.shown;
         self.start(request, move |vfs, cred| async move {
-            reply::entry(reply, vfs.mknod(&cred, parent.0, &name, kind, mode & 0o7777).await);
+            reply::entry(reply, shown, vfs.mknod(&cred, parent.0, &name, kind, mode & 0o7777).await);
         });
     }
 
     fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
         let name = bytes(name);
+        let first = self.first_refusal.clone();
+        let shown = self.shown;
         self.start(request, move |vfs, cred| async move {
-            reply::entry(reply, vfs.mkdir(&cred, parent.0, &name, mode & 0o7777).await);
+            let outcome = vfs.mkdir(&cred, parent.0, &name, mode & 0o7777).await;
+            let is_first = first.is(&outcome);
+            reply::entry(reply, shown, outcome);
+            if is_first {
+                first.explain(&vfs, &cred, parent.0).await;
+            }
         });
     }
 
@@ -241,8 +265,15 @@ impl Filesystem for Adapter {
 
     fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
         let (name, target) = (bytes(name), bytes(target.as_os_str()));
+        let first = self.first_refusal.clone();
+        let shown = self.shown;
         self.start(request, move |vfs, cred| async move {
-            reply::entry(reply, vfs.symlink(&cred, parent.0, &name, &target).await);
+            let outcome = vfs.symlink(&cred, parent.0, &name, &target).await;
+            let is_first = first.is(&outcome);
+            reply::entry(reply, shown, outcome);
+            if is_first {
+                first.explain(&vfs, &cred, parent.0).await;
+            }
         });
     }
 
@@ -267,15 +298,31 @@ impl Filesystem for Adapter {
 
     fn link(&self, request: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
         let newname = bytes(newname);
+        let shown = self.shown;
         self.start(request, move |vfs, cred| async move {
-            reply::entry(reply, vfs.link(&cred, ino.0, newparent.0, &newname).await);
+            reply::entry(reply, shown, vfs.link(&cred, ino.0, newparent.0, &newname).await);
         });
     }
 
     fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let flags = convert::open_flags(flags.0);
+        let first = self.first_refusal.clone();
+        let caller = Caller::from(request);
         self.start(request, move |vfs, cred| async move {
-            reply::opened(reply, vfs.open(&cred, ino.0, flags).await);
+            let (opening, closing, as_whom) = (vfs.clone(), vfs.clone(), cred.clone());
+            let outcome = if flags.truncate {
+                vfs.open(&cred, ino.0, flags).await
+            } else {
+                let whose = cred.clone();
+                let open = async move { opening.open(&as_whom, ino.0, flags).await };
+                let undo = move |opened: Opened| async move { drop(closing.release(&whose, ino.0, opened.fh).await) };
+                or_undone(caller, open, undo).await
+            };
+            let is_first = flags.write && first.is(&outcome);
+            reply::opened(reply, outcome);
+            if is_first {
+                first.explain(&vfs, &cred, ino.0).await;
+            }
         });
     }
 
@@ -290,8 +337,9 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        let caller = Caller::from(request);
         self.start(request, move |vfs, cred| async move {
-            reply::data(reply, vfs.read(&cred, ino.0, fh(handle), offset, size).await);
+            reply::data(reply, unless_told_to_end(caller, vfs.read(&cred, ino.0, fh(handle), offset, size)).await);
         });
     }
 
@@ -347,8 +395,10 @@ impl Filesystem for Adapter {
     }
 
     fn readdir(&self, request: &Request, ino: INodeNo, handle: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        let caller = Caller::from(request);
         self.start(request, move |vfs, cred| async move {
-            match vfs.readdir(&cred, ino.0, fh(handle), offset, false, LISTING_BYTES).await {
+            match unless_told_to_end(caller, vfs.readdir(&cred, ino.0, fh(handle), offset, false, LISTING_BYTES)).await
+            {
                 Ok(items) => {
                     for item in items {
                         let (kind, name) = (convert::file_type(item.kind), OsStr::from_bytes(&item.name));
@@ -371,11 +421,13 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
+        let shown = self.shown;
+        let caller = Caller::from(request);
         self.start(request, move |vfs, cred| async move {
-            match vfs.readdir(&cred, ino.0, fh(handle), offset, true, LISTING_BYTES).await {
+            match unless_told_to_end(caller, vfs.readdir(&cred, ino.0, fh(handle), offset, true, LISTING_BYTES)).await {
                 Ok(items) => {
                     for item in items {
-                        if add_plus(&vfs, &cred, ino.0, &item, &mut reply).await {
+                        if add_plus(&vfs, &cred, ino.0, &item, shown, &mut reply).await {
                             break;
                         }
                     }
@@ -417,8 +469,9 @@ impl Filesystem for Adapter {
 
     fn access(&self, request: &Request, ino: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
         let mask = mask.bits() as u32;
+        let caller = Caller::from(request);
         self.start(request, move |vfs, cred| async move {
-            reply::empty(reply, vfs.access(&cred, ino.0, mask).await);
+            reply::empty(reply, unless_told_to_end(caller, vfs.access(&cred, ino.0, mask)).await);
         });
     }
 
@@ -433,8 +486,15 @@ impl Filesystem for Adapter {
         reply: ReplyCreate,
     ) {
         let (name, flags) = (bytes(name), convert::open_flags(flags));
+        let first = self.first_refusal.clone();
+        let shown = self.shown;
         self.start(request, move |vfs, cred| async move {
-            reply::created(reply, vfs.create(&cred, parent.0, &name, mode & 0o7777, flags).await);
+            let outcome = vfs.create(&cred, parent.0, &name, mode & 0o7777, flags).await;
+            let is_first = first.is(&outcome);
+            reply::created(reply, shown, outcome);
+            if is_first {
+                first.explain(&vfs, &cred, parent.0).await;
+            }
         });
     }
 
@@ -464,21 +524,16 @@ impl Filesystem for Adapter {
         let Some(name) = convert::xattr_name(name) else {
             return reply.error(convert::absent_xattr(name));
         };
+        let caller = Caller::from(request);
         self.start(request, move |vfs, cred| async move {
-            // Never ENOSYS: S3 Files has none but its own, which can be asked for by name.
-            match vfs.getxattr(&cred, ino.0, &name).await {
-                Ok(value) => reply::sized(reply, &value, size),
-                Err(error) => reply.error(reply::errno(&error)),
-            }
+            reply::xattr(reply, unless_told_to_end(caller, vfs.getxattr(&cred, ino.0, &name)).await, size);
         });
     }
 
     fn listxattr(&self, request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        let caller = Caller::from(request);
         self.start(request, move |vfs, cred| async move {
-            match vfs.listxattrs(&cred, ino.0).await {
-                Ok(names) => reply::sized(reply, &convert::xattr_list(&names), size),
-                Err(error) => reply.error(reply::errno_or_without(&error)),
-            }
+            reply::xattrs(reply, unless_told_to_end(caller, vfs.listxattrs(&cred, ino.0)).await, size);
         });
     }
 
@@ -637,11 +692,18 @@ impl Filesystem for Adapter {
 ///
 /// An entry that the kernel takes counts as a lookup, and must be counted before the answer leaves: the kernel may
 /// forget it right after. "." and ".." it never counts.
-async fn add_plus(vfs: &Vfs, cred: &Cred, parent: u64, item: &DirItem, reply: &mut ReplyDirectoryPlus) -> bool {
+async fn add_plus(
+    vfs: &Vfs,
+    cred: &Cred,
+    parent: u64,
+    item: &DirItem,
+    shown: Shown,
+    reply: &mut ReplyDirectoryPlus,
+) -> bool {
     let name = OsStr::from_bytes(&item.name);
     let is_dot = matches!(&*item.name, b"." | b"..");
     if let Some(entry) = &item.entry {
-        let (ttl, attr) = (reply::single_ttl(entry), convert::file_attr(&entry.attr));
+        let (ttl, attr) = (reply::single_ttl(entry), convert::file_attr(&entry.attr, shown));
         let full = reply.add(INodeNo(item.ino), item.offset, name, &ttl, &attr, Generation(entry.generation));
         if !full && !is_dot {
             vfs.accepted(item);
@@ -659,7 +721,7 @@ async fn add_plus(vfs: &Vfs, cred: &Cred, parent: u64, item: &DirItem, reply: &m
     let Ok(Looked::Found(entry)) = vfs.lookup(cred, parent, &item.name).await else {
         return reply.add(INodeNo(0), item.offset, name, &std::time::Duration::ZERO, &attr, Generation(0));
     };
-    let (ttl, attr) = (reply::single_ttl(&entry), convert::file_attr(&entry.attr));
+    let (ttl, attr) = (reply::single_ttl(&entry), convert::file_attr(&entry.attr, shown));
     let full = reply.add(INodeNo(item.ino), item.offset, name, &ttl, &attr, Generation(entry.generation));
     if full {
         vfs.forget(entry.attr.ino, 1);

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use vfs::Cred;
 
+use crate::identity::Presented;
+
 /// How long the groups of a process are believed.
 const KEPT_FOR: Duration = Duration::from_secs(2);
 /// Most processes remembered.
@@ -34,30 +36,49 @@ impl Caller {
     /// Whether a signal waits for the caller, who can only take it when its request is answered. The kernel tells file
     /// systems of that (FUSE_INTERRUPT), but fuser does not pass it on.
     pub fn is_interrupted(self) -> bool {
+        self.awaits(u64::MAX)
+    }
+
+    /// Whether one of the signals waits for the caller with which people and systems end programs. Others (a timer, a
+    /// child's end) interrupt no question to a file system.
+    pub fn is_told_to_end(self) -> bool {
+        self.awaits(Self::ENDING)
+    }
+
+    /// SIGHUP, SIGINT, SIGQUIT, SIGKILL and SIGTERM, as bits of the masks in `/proc`.
+    const ENDING: u64 = 1 | 1 << 1 | 1 << 2 | 1 << 8 | 1 << 14;
+
+    fn awaits(self, signals: u64) -> bool {
         cfg!(target_os = "linux")
             && self.pid != 0
             && match std::fs::read_to_string(format!("/proc/{}/status", self.pid)) {
-                Ok(status) => has_signal(&status),
+                Ok(status) => waiting_signals(&status) & signals != 0,
                 // The process is gone.
                 Err(error) => error.kind() == std::io::ErrorKind::NotFound,
             }
     }
+
+    #[cfg(test)]
+    pub(super) fn of_process(pid: u32) -> Self {
+        Self { uid: 0, gid: 0, pid }
+    }
 }
 
-/// Whether a signal is pending for a thread or its process that is not blocked. One that is ignored never is pending
-/// unless it is blocked, too.
-fn has_signal(status: &str) -> bool {
+/// The signals pending for a thread or its process that are not blocked. One that is ignored never is pending unless it is
+/// blocked, too.
+fn waiting_signals(status: &str) -> u64 {
     let mask = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name))?;
         u64::from_str_radix(line.trim(), 16).ok()
     };
     let pending = mask("SigPnd:").unwrap_or(0) | mask("ShdPnd:").unwrap_or(0);
-    pending & !mask("SigBlk:").unwrap_or(0) & !mask("SigIgn:").unwrap_or(0) != 0
+    pending & !mask("SigBlk:").unwrap_or(0) & !mask("SigIgn:").unwrap_or(0)
 }
 
 /// The groups of those who asked lately.
 #[derive(Debug, Default)]
 pub struct Groups {
+    presented: Presented,
     kept: Mutex<HashMap<Caller, Kept>>,
 }
 
@@ -68,9 +89,15 @@ struct Kept {
 }
 
 impl Groups {
-    /// The caller's whole identity.
+    /// Nobody has asked yet. The server is told of `presented`.
+    pub fn new(presented: Presented) -> Self {
+        Self { presented, kept: Mutex::default() }
+    }
+
+    /// The identity under which the server is asked.
     pub fn identify(&self, caller: Caller) -> Cred {
-        Cred { groups: self.groups(caller, Instant::now()), ..Cred::new(caller.uid, caller.gid) }
+        let groups = self.groups(caller, Instant::now());
+        self.presented.of(&Cred { groups, ..Cred::new(caller.uid, caller.gid) })
     }
 
     fn groups(&self, caller: Caller, now: Instant) -> Arc<[u32]> {
@@ -129,12 +156,13 @@ mod tests {
             format!("SigQ:\t0/15\nSigPnd:\t{pending}\nShdPnd:\t{shared}\nSigBlk:\t{blocked}\nSigIgn:\t{:016x}\n", 4)
         };
         let (none, int, term) = ("0000000000000000", "0000000000000002", "0000000000004000");
-        assert!(!has_signal(&status(none, none, none)));
-        assert!(has_signal(&status(int, none, none)));
-        assert!(has_signal(&status(none, term, int)));
-        assert!(!has_signal(&status(none, int, int)));
-        assert!(!has_signal(&status(none, "0000000000000004", none)), "ignored");
-        assert!(!has_signal("garbage"));
+        let waits = |status: &str| waiting_signals(status) != 0;
+        assert!(!waits(&status(none, none, none)));
+        assert!(waits(&status(int, none, none)));
+        assert!(waits(&status(none, term, int)));
+        assert!(!waits(&status(none, int, int)));
+        assert!(!waits(&status(none, "0000000000000004", none)), "ignored");
+        assert!(!waits("garbage"));
     }
 
     #[test]

@@ -14,6 +14,8 @@ use vfs::{
     TimeSet, Timestamp, XattrSet,
 };
 
+use crate::identity::Shown;
+
 /// What programs are told to read and write at a time (`st_blksize`).
 const BLOCK_SIZE: u32 = 256 << 10;
 
@@ -68,7 +70,9 @@ pub fn file_type(kind: FileKind) -> FileType {
     }
 }
 
-pub fn file_attr(attr: &Attr) -> FileAttr {
+/// Attributes, with the owner that is to be shown.
+pub fn file_attr(attr: &Attr, shown: Shown) -> FileAttr {
+    let (uid, gid) = shown.of(attr.uid, attr.gid);
     FileAttr {
         ino: INodeNo(attr.ino),
         size: attr.size,
@@ -80,8 +84,8 @@ pub fn file_attr(attr: &Attr) -> FileAttr {
         kind: file_type(attr.kind),
         perm: (attr.mode & 0o7777) as u16,
         nlink: attr.nlink,
-        uid: attr.uid,
-        gid: attr.gid,
+        uid,
+        gid,
         rdev: device_number(attr.rdev),
         blksize: BLOCK_SIZE,
         flags: 0,
@@ -121,7 +125,7 @@ fn device_of(number: u32) -> (u32, u32) {
 /// What `mknod` is asked to make; `None` for what cannot be made that way.
 pub fn node_kind(mode: u32, rdev: u32) -> Option<NodeKind> {
     let (major, minor) = device_of(rdev);
-    let kind = SFlag::from_bits_truncate(mode) & SFlag::S_IFMT;
+    let kind = SFlag::from_bits_truncate(mode as nix::sys::stat::mode_t) & SFlag::S_IFMT;
     match kind {
         SFlag::S_IFREG => Some(NodeKind::Regular),
         SFlag::S_IFIFO => Some(NodeKind::Fifo),
@@ -336,10 +340,10 @@ mod tests {
 
     #[test]
     fn a_directory_or_a_link_is_not_made_by_mknod() {
-        assert_eq!(node_kind(SFlag::S_IFREG.bits() | 0o644, 0), Some(NodeKind::Regular));
-        assert_eq!(node_kind(SFlag::S_IFBLK.bits(), 0x801), Some(NodeKind::BlockDevice { major: 8, minor: 1 }));
-        assert_eq!(node_kind(SFlag::S_IFDIR.bits(), 0), None);
-        assert_eq!(node_kind(SFlag::S_IFLNK.bits(), 0), None);
+        assert_eq!(node_kind(0o100_644, 0), Some(NodeKind::Regular));
+        assert_eq!(node_kind(0o060_000, 0x801), Some(NodeKind::BlockDevice { major: 8, minor: 1 }));
+        assert_eq!(node_kind(0o040_755, 0), None);
+        assert_eq!(node_kind(0o120_777, 0), None);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use fuser::{
 use vfs::{Attr, Entry, Fh, Looked, Opened, Result};
 
 use super::convert;
+use crate::identity::Shown;
 
 /// The number of an error, noted where somebody may look for it.
 pub fn errno(error: &vfs::Error) -> fuser::Errno {
@@ -27,16 +28,35 @@ pub fn errno_or_without(error: &vfs::Error) -> fuser::Errno {
     }
 }
 
-/// A change of an extended attribute.
+/// A change of an extended attribute. A Mac that hears that there are none would write a file `._NAME` for each instead.
 pub fn xattr_changed(reply: ReplyEmpty, result: Result<()>) {
     match result {
         Ok(()) => reply.ok(),
+        Err(vfs::Error::Unsupported(_)) if cfg!(target_os = "macos") => reply.error(fuser::Errno::EPERM),
+        Err(error) => reply.error(errno_or_without(&error)),
+    }
+}
+
+/// An extended attribute's value. Never ENOSYS: S3 Files has none but its own, which can be asked for by name.
+pub fn xattr(reply: ReplyXattr, result: Result<Bytes>, size: u32) {
+    match result {
+        Ok(value) => sized(reply, &value, size),
+        Err(vfs::Error::Unsupported(_)) if cfg!(target_os = "macos") => reply.error(fuser::Errno::NO_XATTR),
+        Err(error) => reply.error(errno(&error)),
+    }
+}
+
+/// The names of all extended attributes.
+pub fn xattrs(reply: ReplyXattr, result: Result<Vec<Bytes>>, size: u32) {
+    match result {
+        Ok(names) => sized(reply, &convert::xattr_list(&names), size),
+        Err(vfs::Error::Unsupported(_)) if cfg!(target_os = "macos") => sized(reply, &[], size),
         Err(error) => reply.error(errno_or_without(&error)),
     }
 }
 
 /// Bytes for a program that has room for `size`, or with 0 wants to know how many there are.
-pub fn sized(reply: ReplyXattr, bytes: &[u8], size: u32) {
+fn sized(reply: ReplyXattr, bytes: &[u8], size: u32) {
     match (size, u32::try_from(bytes.len())) {
         (0, Ok(len)) => reply.size(len),
         (size, Ok(len)) if len <= size => reply.data(bytes),
@@ -56,9 +76,9 @@ pub fn lock(reply: ReplyLock, result: Result<Option<vfs::Lock>>) {
     }
 }
 
-pub fn looked(reply: ReplyEntry, result: Result<Looked>) {
+pub fn looked(reply: ReplyEntry, shown: Shown, result: Result<Looked>) {
     match result {
-        Ok(Looked::Found(found)) => entry(reply, Ok(found)),
+        Ok(Looked::Found(found)) => entry(reply, shown, Ok(found)),
         Ok(Looked::Missing { ttl }) if ttl.is_zero() => reply.error(fuser::Errno::ENOENT),
         Ok(Looked::Missing { ttl }) => missing(reply, ttl),
         Err(error) => reply.error(errno(&error)),
@@ -74,21 +94,21 @@ fn missing(reply: ReplyEntry, ttl: Duration) {
     }
 }
 
-pub fn entry(reply: ReplyEntry, result: Result<Entry>) {
+pub fn entry(reply: ReplyEntry, shown: Shown, result: Result<Entry>) {
     match result {
         Ok(entry) => reply.entry_with_ttls(
             &entry.attr_ttl,
             &entry.entry_ttl,
-            &convert::file_attr(&entry.attr),
+            &convert::file_attr(&entry.attr, shown),
             Generation(entry.generation),
         ),
         Err(error) => reply.error(errno(&error)),
     }
 }
 
-pub fn attr(reply: ReplyAttr, result: Result<(Attr, Duration)>) {
+pub fn attr(reply: ReplyAttr, shown: Shown, result: Result<(Attr, Duration)>) {
     match result {
-        Ok((attr, ttl)) => reply.attr(&ttl, &convert::file_attr(&attr)),
+        Ok((attr, ttl)) => reply.attr(&ttl, &convert::file_attr(&attr, shown)),
         Err(error) => reply.error(errno(&error)),
     }
 }
@@ -114,11 +134,11 @@ pub fn opened_directory(reply: ReplyOpen, result: Result<Fh>) {
     }
 }
 
-pub fn created(reply: ReplyCreate, result: Result<(Entry, Opened)>) {
+pub fn created(reply: ReplyCreate, shown: Shown, result: Result<(Entry, Opened)>) {
     match result {
         Ok((entry, opened)) => reply.created(
             &single_ttl(&entry),
-            &convert::file_attr(&entry.attr),
+            &convert::file_attr(&entry.attr, shown),
             Generation(entry.generation),
             FileHandle(opened.fh.0),
             convert::opened_flags(opened),

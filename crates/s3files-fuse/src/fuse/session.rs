@@ -1,5 +1,6 @@
 //! A mount: from a folder that becomes the file system to a folder again.
 
+#[cfg(target_os = "linux")]
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,7 +8,9 @@ use std::process::Command;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use fuser::{Config, MountOption, SessionACL};
+use fuser::Config;
+#[cfg(target_os = "linux")]
+use fuser::{MountOption, SessionACL};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
@@ -16,6 +19,7 @@ use vfs::Vfs;
 use super::adapter::Adapter;
 use super::invalidate::Invalidator;
 use crate::failure::Failure;
+use crate::identity::{Presented, Shown};
 
 /// How long the last requests may take once the folder is unmounted; nobody waits for their answers any more.
 const LAST_REQUESTS: Duration = Duration::from_secs(30);
@@ -38,8 +42,23 @@ pub struct MountOptions {
     /// The volume's name in Finder.
     #[cfg(target_os = "macos")]
     pub volume_name: Option<String>,
+    /// Set-user-id and set-group-id bits have no effect.
+    pub no_suid: bool,
+    /// Device files are mere files.
+    pub no_dev: bool,
+    /// No program of the folder can be run.
+    pub no_exec: bool,
+    /// After a signal, how long what was written may take to reach the server; `None`: as long as it takes.
+    pub flush_limit: Option<Duration>,
+    /// Whom the server is told of.
+    pub presented: Presented,
+    /// Whom files are shown to belong to.
+    pub shown: Shown,
+    /// The log file, to be shown.
+    pub log: Option<PathBuf>,
 }
 
+#[cfg(target_os = "linux")]
 impl MountOptions {
     fn config(&self) -> Config {
         let mut config = Config::default();
@@ -48,21 +67,16 @@ impl MountOptions {
         let options = &mut config.mount_options;
         options.push(MountOption::FSName(source));
         options.push(if self.read_only { MountOption::RO } else { MountOption::RW });
-        if self.default_permissions {
-            options.push(MountOption::DefaultPermissions);
-        }
-        #[cfg(target_os = "linux")]
+        let wanted = [
+            (self.default_permissions, MountOption::DefaultPermissions),
+            (self.no_suid, MountOption::NoSuid),
+            (self.no_dev, MountOption::NoDev),
+            (self.no_exec, MountOption::NoExec),
+        ];
+        options.extend(wanted.into_iter().filter_map(|(is_wanted, option)| is_wanted.then_some(option)));
         options.push(MountOption::CUSTOM("subtype=s3files-fuse".to_owned()));
-        #[cfg(target_os = "macos")]
-        if let Some(name) = &self.volume_name {
-            options.push(MountOption::CUSTOM(format!("volname={}", name.replace(',', "_"))));
-        }
-        // Elsewhere fuser offers one only.
-        #[cfg(target_os = "linux")]
-        {
-            let cores = std::thread::available_parallelism().map_or(1, usize::from);
-            config.n_threads = Some(cores.min(MOST_THREADS));
-        }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        config.n_threads = Some(cores.min(MOST_THREADS));
         config.acl = if self.allow_other { SessionACL::All } else { SessionACL::Owner };
         config
     }
@@ -83,9 +97,9 @@ impl Session {
     /// Mounts `vfs` on `folder`. Blocks for as long as the kernel takes, so not on a thread that answers requests.
     pub fn start(vfs: &Vfs, folder: &Path, options: &MountOptions, runtime: &Handle) -> Result<Self, Failure> {
         let tasks = TaskTracker::new();
-        let adapter = Adapter::new(vfs.clone(), runtime.clone(), tasks.clone());
-        let session =
-            fuser::Session::new(adapter, folder, &options.config()).map_err(|error| explain(&error, folder))?;
+        let adapter =
+            Adapter::new(vfs.clone(), options.presented.clone(), options.shown, runtime.clone(), tasks.clone());
+        let (session, pending) = open(adapter, folder, options)?;
         let thread_failed = |error: io::Error| Failure::Mount { folder: folder.to_owned(), detail: error.to_string() };
         let invalidator = Invalidator::start(session.notifier()).map_err(thread_failed)?;
         vfs.set_kernel_cache(invalidator.kernel_cache());
@@ -99,6 +113,7 @@ impl Session {
                 result
             })
             .map_err(thread_failed)?;
+        pending.finish(folder)?;
         Ok(Self { folder: folder.to_owned(), reader, ended, has_ended: false, tasks, invalidator })
     }
 
@@ -141,6 +156,49 @@ impl Session {
     }
 }
 
+/// Nothing is left to be done: on Linux the folder is mounted before the session runs.
+#[cfg(target_os = "linux")]
+struct Pending;
+
+#[cfg(target_os = "linux")]
+impl Pending {
+    #[allow(clippy::unnecessary_wraps, clippy::unused_self)] // as on the Mac
+    fn finish(self, _folder: &Path) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn open(
+    adapter: Adapter,
+    folder: &Path,
+    options: &MountOptions,
+) -> Result<(fuser::Session<Adapter>, Pending), Failure> {
+    match fuser::Session::new(adapter, folder, &options.config()) {
+        Ok(session) => Ok((session, Pending)),
+        Err(error) => Err(explain(&error, folder)),
+    }
+}
+
+#[cfg(target_os = "macos")]
+fn open(
+    adapter: Adapter,
+    folder: &Path,
+    options: &MountOptions,
+) -> Result<(fuser::Session<Adapter>, crate::mac::Pending), Failure> {
+    let volume = crate::mac::options::Volume {
+        source: options.source.clone(),
+        name: options.volume_name.clone(),
+        read_only: options.read_only,
+        allow_other: options.allow_other,
+        default_permissions: options.default_permissions,
+        no_suid: options.no_suid,
+        no_dev: options.no_dev,
+        no_exec: options.no_exec,
+    };
+    crate::mac::open(adapter, folder, &volume, Config::default())
+}
+
 /// Whether a folder can be mounted on this machine at all, before anything else is tried.
 #[cfg(target_os = "linux")]
 pub fn check_available() -> Result<(), Failure> {
@@ -157,20 +215,10 @@ pub fn check_available() -> Result<(), Failure> {
     }
 }
 
-/// Whether a folder can be mounted on this machine at all, before anything else is tried.
 #[cfg(target_os = "macos")]
-pub fn check_available() -> Result<(), Failure> {
-    const MACFUSE: &str = "/Library/Filesystems/macfuse.fs";
-    if Path::new(MACFUSE).is_dir() {
-        return Ok(());
-    }
-    Err(Failure::NoFuse(
-        "macFUSE is not installed; get it from https://macfuse.io, allow its system extension in System Settings > \
-         Privacy & Security, and restart"
-            .to_owned(),
-    ))
-}
+pub use crate::mac::check_available;
 
+#[cfg(target_os = "linux")]
 fn explain(error: &io::Error, folder: &Path) -> Failure {
     let detail = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
     if detail.contains("user_allow_other") {
@@ -208,13 +256,29 @@ fn unmount_directly(folder: &Path, detach: bool) -> nix::Result<()> {
     nix::mount::unmount(folder, if detach { MntFlags::MNT_FORCE } else { MntFlags::empty() })
 }
 
-fn unmount_by_helper(folder: &Path, detach: bool) -> io::Result<()> {
+#[cfg(target_os = "linux")]
+fn unmounting(detach: bool) -> Command {
     let mut command = Command::new("fusermount3");
     command.arg("-u");
     if detach {
         command.arg("-z");
     }
-    let output = command.arg("--").arg(folder).output()?;
+    command.arg("--");
+    command
+}
+
+#[cfg(target_os = "macos")]
+fn unmounting(detach: bool) -> Command {
+    let mut command = Command::new("/usr/sbin/diskutil");
+    command.arg("unmount");
+    if detach {
+        command.arg("force");
+    }
+    command
+}
+
+fn unmount_by_helper(folder: &Path, detach: bool) -> io::Result<()> {
+    let output = unmounting(detach).arg(folder).output()?;
     if output.status.success() {
         return Ok(());
     }

@@ -37,7 +37,7 @@ impl Vfs {
         let node = self.node(ino)?;
         {
             let mut state = node.lock();
-            if let Body::Dir(dir) = &mut state.body {
+            if let Some(dir) = state.known_dir() {
                 dir.watched = true;
             }
             if let Some(fresh) = state.fresh_or_held(Instant::now()) {
@@ -51,6 +51,17 @@ impl Vfs {
         }
         self.revalidate(cred, &node).await?;
         Ok(Self::attr_and_ttl(&node))
+    }
+
+    /// A file's attributes as the server has them now, whatever is known. One round trip.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn current_attr(&self, cred: &Cred, ino: u64) -> Result<Attr> {
+        self.settle_newborn(ino).await?;
+        let node = self.node(ino)?;
+        self.revalidate(cred, &node).await?;
+        Ok(Self::attr_and_ttl(&node).0)
     }
 
     fn attr_and_ttl(node: &Node) -> (Attr, Duration) {
@@ -88,7 +99,7 @@ impl Vfs {
             && let Ok(dir) = self.directory(place.parent)
         {
             dir.lock().dir().names.unlearn(&place.name);
-            self.mount().kernel.drop_later(Stale::Entry(place.parent, place.name));
+            self.mount().kernel.drop_later(Stale::Entry(place.parent, place.name.to_bytes()));
         }
     }
 
@@ -229,7 +240,7 @@ impl Vfs {
         }
         {
             let state = node.lock();
-            if let Body::Link(change, target) = &state.body
+            if let Body::Link(change, target) = state.body()
                 && state.attrs.fresh_change(Instant::now()) == Some(*change)
             {
                 return Ok(target.clone());
@@ -238,7 +249,7 @@ impl Vfs {
         let change = node.lock().attrs.last().change;
         let target = self.mount().client.readlink(cred, &node.handle).await;
         let target = self.heard(&node, target)?;
-        node.lock().body = Body::Link(change, target.clone());
+        node.lock().more().body = Body::Link(change, target.clone());
         Ok(target)
     }
 }

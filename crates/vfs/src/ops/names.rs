@@ -10,6 +10,7 @@ use crate::attr::FileKind;
 use crate::attrs::Origin;
 use crate::dir::FIRST_PAGE;
 use crate::error::{Error, Result};
+use crate::name::Name;
 use crate::names::{Dentry, Edit};
 use crate::node::{Node, OwnChange, Place};
 use crate::types::{Entry, Looked, NodeKind};
@@ -132,7 +133,7 @@ impl Vfs {
         let found = self.heard(dir, found)?;
         self.take_attr(dir, &found.dir, sent);
         let node = found.entry.map(|found| {
-            let place = Place { parent: dir.ino(), name: Bytes::copy_from_slice(name) };
+            let place = Place { parent: dir.ino(), name: name.into() };
             let node = self.node_for(&found.handle, &found.attr, sent, Some(place));
             if let Some(rights) = found.rights {
                 node.lock().learn_rights(cred, rights, sent);
@@ -175,7 +176,7 @@ impl Vfs {
         let known = id.and_then(|id| self.mount().table.lock().resolve(id));
         let is_there = |node: &Node| {
             let place = &node.lock().place;
-            place.as_ref().is_some_and(|place| place.parent == dir.ino() && place.name == name)
+            place.as_ref().is_some_and(|place| place.parent == dir.ino() && *place.name == *name)
         };
         known.or_else(|| {
             let open = self.mount().files.iter().find(|handle| is_there(&handle.node));
@@ -235,7 +236,7 @@ impl Vfs {
                 return Err(Self::not_made(&dir, name, error));
             }
         };
-        let name = Bytes::copy_from_slice(name);
+        let name = Name::from(name);
         let place = Place { parent: dir.ino(), name: name.clone() };
         let node = self.node_for(&handle, &attr, sent, Some(place));
         if let Some(rights) = rights {
@@ -330,12 +331,12 @@ impl Vfs {
                     return Err(Self::not_made(&dir, &name, error));
                 }
             };
-            let place = Place { parent: dir.ino(), name: name.clone() };
+            let place = Place { parent: dir.ino(), name: Name::from(&name) };
             let handle = opened.file.handle().clone();
             let node = vfs.node_for(&handle, &opened.attr, sent, Some(place));
             let dentry = Dentry::Present { id: node.id, kind: node.kind };
             let info = opened.dir_change.unwrap_or_default();
-            own.done(info, vec![Edit(name, dentry)], vfs.mount().options.timeouts.dir_min);
+            own.done(info, vec![Edit(name.into(), dentry)], vfs.mount().options.timeouts.dir_min);
             // Behind the caller's back: nothing was written.
             let closing = vfs.clone();
             vfs.mount().tasks.spawn(async move {
@@ -368,7 +369,7 @@ impl Vfs {
         };
         node.update(&attr, sent, Origin::OwnChange, &self.mount().options.timeouts);
         let dentry = Dentry::Present { id: node.id, kind: node.kind };
-        let edits = vec![Edit(Bytes::copy_from_slice(newname), dentry)];
+        let edits = vec![Edit(newname.into(), dentry)];
         own.done(info, edits, self.mount().options.timeouts.dir_min);
         Ok(self.entry(&dir, &node))
     }

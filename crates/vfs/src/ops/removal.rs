@@ -15,6 +15,7 @@ use nfs4_client::{ChangeInfo, Cred, Errno};
 use crate::attr::{FileKind, Timestamp};
 use crate::error::{Error, Result};
 use crate::leftovers::Leftover;
+use crate::name::Name;
 use crate::names::{Dentry, Edit};
 use crate::node::{Hidden, Node, OwnChange, Place};
 use crate::types::RenameFlags;
@@ -93,8 +94,8 @@ impl Vfs {
         let own = OwnChange::begin(dir);
         match self.mount().client.remove(cred, &dir.handle, &name).await {
             Ok(info) => {
-                node.lock().gone_from(&Place { parent: dir.ino(), name: name.clone() });
-                own.done(info, vec![Edit(name, Dentry::Missing)], self.mount().options.timeouts.dir_min);
+                node.lock().gone_from(&Place { parent: dir.ino(), name: Name::from(&name) });
+                own.done(info, vec![Edit(name.into(), Dentry::Missing)], self.mount().options.timeouts.dir_min);
                 self.lost_a_name(node);
                 self.keep_watched(cred, dir);
                 Ok(())
@@ -152,15 +153,15 @@ impl Vfs {
                     return Err(error.into());
                 }
             };
-            own.done(info, vec![Edit(name, Dentry::Missing)], mount.options.timeouts.dir_min);
+            own.done(info, vec![Edit(name.into(), Dentry::Missing)], mount.options.timeouts.dir_min);
             dir.lock().dir().hidden.push(Arc::downgrade(&node));
             let closed = {
                 let mut state = node.lock();
-                state.hidden = Some(as_hidden);
+                state.more().hidden = Some(as_hidden);
                 state.place = None;
                 // The rename has changed its change attribute, but not its data.
                 state.attrs.expire();
-                if state.file().handles == 0 { state.hidden.take() } else { None }
+                if state.file().handles == 0 { state.unhide() } else { None }
             };
             if let Some(hidden) = closed {
                 vfs.remove_hidden(&node, &hidden).await;
@@ -272,12 +273,12 @@ impl Vfs {
             }
             return Ok(());
         }
-        node.lock().gone_from(&Place { parent: from.ino(), name: name.clone() });
+        node.lock().gone_from(&Place { parent: from.ino(), name: Name::from(&name) });
         if let Some(target) = &target {
-            target.lock().gone_from(&Place { parent: to.ino(), name: newname.clone() });
+            target.lock().gone_from(&Place { parent: to.ino(), name: Name::from(&newname) });
         }
-        let gone = Edit(name, Dentry::Missing);
-        let come = Edit(newname.clone(), Dentry::Present { id: node.id, kind: node.kind });
+        let gone = Edit(name.into(), Dentry::Missing);
+        let come = Edit(Name::from(&newname), Dentry::Present { id: node.id, kind: node.kind });
         match own_to {
             None => own_from.done(both(source, destination), vec![gone, come], trust),
             Some(own_to) => {
@@ -287,7 +288,7 @@ impl Vfs {
         }
         {
             let mut state = node.lock();
-            state.place = Some(Place { parent: to.ino(), name: newname });
+            state.place = Some(Place { parent: to.ino(), name: newname.into() });
             if node.is_special() {
                 state.attrs.renamed(Timestamp::from_system_time(SystemTime::now()));
             } else {
@@ -296,7 +297,7 @@ impl Vfs {
             }
         }
         if let Some(target) = target
-            && target.lock().hidden.is_none()
+            && target.lock().hidden().is_none()
         {
             self.lost_a_name(&target);
         }
@@ -332,7 +333,7 @@ fn is_leaving(node: &Node) -> bool {
 /// Whether removing the file's name must leave the file alone because it is open and the server would not keep it.
 fn must_hide(node: &Arc<Node>) -> bool {
     let mut state = node.lock();
-    if state.hidden.is_some() {
+    if state.hidden().is_some() {
         return false;
     }
     let Some(file) = state.known_file() else { return false };

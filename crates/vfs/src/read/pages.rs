@@ -33,7 +33,6 @@ impl Pages {
     }
 
     /// Bytes kept.
-    #[cfg(test)]
     pub(crate) const fn bytes(&self) -> u64 {
         self.bytes
     }

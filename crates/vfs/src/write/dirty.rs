@@ -64,6 +64,8 @@ struct Unstable {
     verifier: [u8; 8],
     /// A COMMIT covers what was unstable before it was sent.
     stamp: u64,
+    /// When it was written.
+    since: Instant,
 }
 
 #[derive(Debug)]
@@ -109,6 +111,13 @@ impl Dirty {
     /// Bytes that are not on stable storage.
     pub(crate) const fn bytes(&self) -> u64 {
         self.fresh.bytes() + self.flying + self.unstable.bytes()
+    }
+
+    /// When the oldest byte was written that is not on stable storage.
+    pub(crate) fn since(&self) -> Option<Instant> {
+        let fresh = self.fresh.iter().map(|(_, _, tag)| tag.since);
+        let flying = self.flights.values().flat_map(|flight| flight.pieces.iter().map(|(_, tag)| tag.since));
+        fresh.chain(flying).chain(self.unstable.iter().map(|(_, _, tag)| tag.since)).min()
     }
 
     /// Nothing is left to do.
@@ -305,7 +314,11 @@ impl Dirty {
                 if stable {
                     clean.push((gap.start, part));
                 } else {
-                    self.unstable.insert(gap.start, part, Unstable { seq: tag.seq, verifier, stamp: self.stamp });
+                    self.unstable.insert(
+                        gap.start,
+                        part,
+                        Unstable { seq: tag.seq, verifier, stamp: self.stamp, since: tag.since },
+                    );
                 }
             }
             at = end;
@@ -328,7 +341,7 @@ impl Dirty {
             if tag.verifier == verifier {
                 clean.push((offset, data));
             } else {
-                self.fresh.fill(offset, &data, &Fresh { seq: tag.seq, since: Instant::now() });
+                self.fresh.fill(offset, &data, &Fresh { seq: tag.seq, since: tag.since });
                 self.send_to = self.send_to.max(tag.seq);
                 self.urgent = true;
             }

@@ -61,7 +61,7 @@ impl Held {
 impl NodeState {
     /// As [`Self::fresh`]; also where the only doubt is about times, and those are about to be set.
     pub(crate) fn fresh_or_held(&self, now: Instant) -> Option<(Attr, Duration)> {
-        let sets_times = self.held.as_ref().is_some_and(|held| held.set.mtime.is_some());
+        let sets_times = self.held().is_some_and(|held| held.set.mtime.is_some());
         if sets_times && self.attrs.fresh_change(now).is_some() {
             return Some((self.shown(), Duration::ZERO));
         }
@@ -69,8 +69,8 @@ impl NodeState {
     }
 
     /// Whether the file's own state speaks against holding a set back.
-    fn may_hold(&mut self) -> bool {
-        match &mut self.body {
+    fn may_hold(&self) -> bool {
+        match self.body() {
             Body::File(file) => file.is_clean() && file.writer().is_none() && !file.dirty.is_frozen(),
             _ => true,
         }
@@ -100,7 +100,7 @@ impl Vfs {
         {
             return false;
         }
-        if let Some(held) = &mut state.held {
+        if let Some(held) = state.held_mut() {
             return held.join(set, cred);
         }
         let (tell, answered) = watch::channel(None);
@@ -114,7 +114,7 @@ impl Vfs {
         }
         let at = Timestamp::from_system_time(SystemTime::now());
         let held = Held { set: *set, cred: cred.clone(), at, taken: false, wanted: Arc::clone(&wanted), answered };
-        state.held = Some(Box::new(held));
+        state.more().held = Some(Box::new(held));
         drop(state);
         let (vfs, node) = (self.clone(), Arc::clone(node));
         mount.tasks.spawn(async move {
@@ -128,12 +128,12 @@ impl Vfs {
 
     /// Under the file's lock: else a set that follows at once could lose its place among those that wait.
     fn let_go(&self, node: &Node, state: &mut NodeState) {
-        state.held = None;
+        state.more().held = None;
         self.mount().held.lock().remove(&node.id.serial);
     }
 
     async fn send_held(&self, node: &Arc<Node>) -> Result<()> {
-        let Some((set, cred)) = node.lock().held.as_mut().map(|held| {
+        let Some((set, cred)) = node.lock().held_mut().map(|held| {
             held.taken = true;
             (held.set, held.cred.clone())
         }) else {
@@ -169,7 +169,7 @@ impl Vfs {
     /// # Errors
     /// That it refused it.
     pub(crate) async fn settle_held(&self, node: &Node) -> Result<()> {
-        let waits = node.lock().held.as_ref().map(|held| (Arc::clone(&held.wanted), held.answered.clone()));
+        let waits = node.lock().held().map(|held| (Arc::clone(&held.wanted), held.answered.clone()));
         let Some((wanted, mut answered)) = waits else { return Ok(()) };
         wanted.notify_one();
         match answered.wait_for(Option::is_some).await {
@@ -189,7 +189,7 @@ impl Vfs {
         let nodes: Vec<_> = nodes.into_iter().filter(is_there).collect();
         // All at once: each waits for a round trip of its own.
         for node in &nodes {
-            if let Some(held) = &node.lock().held {
+            if let Some(held) = node.lock().held() {
                 held.wanted.notify_one();
             }
         }

@@ -45,6 +45,7 @@ pub struct Further {
 pub const FURTHER: &[Further] = &[
     Further { lines: &["tls-write", "tls-read", "rss", "rss-peak"], on_ganesha: false, rtt: 0, play: gibibyte },
     Further { lines: &["list-100000", "ls-100000"], on_ganesha: true, rtt: TABLE_RTT, play: large_directory },
+    Further { lines: &["cp-up", "cp-up-1", "cp-down", "cp-down-1"], on_ganesha: false, rtt: TABLE_RTT, play: copies },
     Further { lines: &["inodes"], on_ganesha: false, rtt: 0, play: inodes },
 ];
 
@@ -183,6 +184,27 @@ fn large_directory(programs: &Path, kind: Kind, tls: bool) -> anyhow::Result<Sam
         Ok((line, sample))
     };
     Ok(vec![list("list-100000", "ls -f large | wc -l")?, list("ls-100000", "ls -l large")?])
+}
+
+/// Copies without a mount, in parallel and one after the other.
+fn copies(programs: &Path, kind: Kind, tls: bool) -> anyhow::Result<Samples> {
+    let data = tempfile::Builder::new().prefix("s3files-bench-data-").tempdir()?;
+    let (shown, tree, back) = (data.path().join("shown"), data.path().join("tree"), data.path().join("back"));
+    fs::create_dir(&shown)?;
+    fs::create_dir(&back)?;
+    files(&tree, 1000, 1024, 1)?;
+    let stage = Stage::start(programs, kind, &shown, tls)?;
+    stage.set_link(LinkTo { rtt: TABLE_RTT, mbit: None })?;
+    let (tree, back) = (tree.display().to_string(), back.display().to_string());
+    let copy = |line, further: &[&str]| -> anyhow::Result<(&'static str, Sample)> {
+        Ok((line, stage.run("cp", &[&["-r"], further].concat(), LIMIT)?))
+    };
+    Ok(vec![
+        copy("cp-up", &[&tree, ":/many"])?,
+        copy("cp-up-1", &["--jobs", "1", &tree, ":/one"])?,
+        copy("cp-down", &[":/many", &back])?,
+        copy("cp-down-1", &["--jobs", "1", ":/one", &back])?,
+    ])
 }
 
 fn inodes(programs: &Path, kind: Kind, tls: bool) -> anyhow::Result<Samples> {

@@ -103,6 +103,10 @@ pub const LINES: &[Line] = &[
     line("git-first", "`git status` of 5,000 files, first run"),
     line("git-second", "`git status` of 5,000 files, second run").goals(30.0, 5.0),
     line("create-1000", "create 1,000 files of 1 KiB").kernel(4233.0, "4,233").slow(),
+    line("cp-up", "`s3files-fuse cp -r` of 1,000 files of 1 KiB, to the server").goals(200.0, 100.0),
+    line("cp-up-1", "the same with `--jobs 1`").slow(),
+    line("cp-down", "the same, from the server").goals(200.0, 100.0),
+    line("cp-down-1", "the same with `--jobs 1`").slow(),
     line("random-1", "4 KiB random reads, one at a time").unit(Unit::PerSecond).kernel(32.0, "32"),
     line("random-16", "4 KiB random reads, 16 threads").unit(Unit::PerSecond).kernel(587.0, "587"),
     // Below 4 is 3 when rounded down.

@@ -216,6 +216,16 @@ impl Stage {
         Ok(sample)
     }
 
+    /// Takes the time of a verb that needs no mount.
+    pub fn run(&self, verb: &str, further: &[&str], limit: Duration) -> anyhow::Result<Sample> {
+        let mut arguments = self.arguments(further)?;
+        verb.clone_into(&mut arguments[0]);
+        arguments.remove(2);
+        let mut command = product_command(&self.programs.join("s3files-fuse"), self.lab.path());
+        command.args(arguments).envs(self.environment()).stdout(Stdio::null());
+        self.measure(|| program::timed(&mut command, limit, None))
+    }
+
     /// Whether the product has an option of `mount`.
     pub fn has_option(&self, option: &str) -> anyhow::Result<bool> {
         let mut help = product_command(&self.programs.join("s3files-fuse"), self.lab.path());

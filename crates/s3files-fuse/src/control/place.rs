@@ -1,0 +1,103 @@
+//! Where the control sockets are: one for each mounted folder, in a directory that belongs to the user alone.
+
+use std::hash::Hasher;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+/// The directory of sockets and logs, made if it is missing.
+pub fn directory() -> io::Result<PathBuf> {
+    let path = candidates().next().ok_or(io::ErrorKind::NotFound)?;
+    match std::fs::DirBuilder::new().mode(0o700).create(&path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    check(&path)?;
+    Ok(path)
+}
+
+/// Where the directory may be, the likeliest first: a service and a terminal of one user have different environments.
+fn candidates() -> impl Iterator<Item = PathBuf> {
+    let user = nix::unistd::geteuid();
+    let own = std::env::var_os("XDG_RUNTIME_DIR").into_iter().map(PathBuf::from);
+    let login = PathBuf::from(format!("/run/user/{user}"));
+    let shared = [std::env::temp_dir(), PathBuf::from("/tmp")].map(|dir| dir.join(format!("s3files-fuse-{user}")));
+    let named = own.filter(|dir| dir.is_dir()).map(|dir| dir.join("s3files-fuse"));
+    named.chain(shared).chain([login.join("s3files-fuse")])
+}
+
+/// In a directory that all users write to, somebody else may have made it first.
+fn check(path: &Path) -> io::Result<()> {
+    let metadata = std::fs::symlink_metadata(path)?;
+    if !metadata.is_dir() || metadata.uid() != nix::unistd::geteuid().as_raw() || metadata.mode() & 0o077 != 0 {
+        let why = format!("{} does not belong to this user alone", path.display());
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+    }
+    Ok(())
+}
+
+/// The file that belongs to `folder`, an absolute path.
+pub fn file(folder: &Path, ending: &str) -> io::Result<PathBuf> {
+    Ok(directory()?.join(file_name(folder, ending)))
+}
+
+/// A number that stands for a name, the same in every release.
+pub fn fnv(name: &[u8]) -> u64 {
+    Fnv::of(name)
+}
+
+pub(super) fn file_name(folder: &Path, ending: &str) -> String {
+    format!("{:016x}.{ending}", Fnv::of(folder.as_os_str().as_bytes()))
+}
+
+/// FNV-1a: the same name in every release, which the standard library's hasher does not promise.
+struct Fnv(u64);
+
+impl Fnv {
+    fn of(bytes: &[u8]) -> u64 {
+        let mut hasher = Self(0xcbf2_9ce4_8422_2325);
+        hasher.write(bytes);
+        hasher.finish()
+    }
+}
+
+impl Hasher for Fnv {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// The directories that this user's sockets may be in.
+pub(super) fn directories() -> impl Iterator<Item = PathBuf> {
+    candidates().filter(|path| check(path).is_ok())
+}
+
+/// All sockets of this user, also those that nobody listens on any more.
+pub(super) fn sockets() -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = directories()
+        .filter_map(|directory| std::fs::read_dir(directory).ok())
+        .flat_map(|entries| entries.flatten().map(|entry| entry.path()))
+        .filter(|path| path.extension().is_some_and(|ending| ending == "sock"))
+        .collect();
+    found.sort();
+    found.dedup();
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_names_do_not_change_between_releases() {
+        assert_eq!(Fnv::of(b""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(Fnv::of(b"foobar"), 0x8594_4171_f739_67e8);
+    }
+}

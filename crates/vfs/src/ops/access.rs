@@ -1,0 +1,60 @@
+//! ACCESS: what somebody may do with a file (RFC 8881 §18.1).
+
+use std::time::Instant;
+
+use nfs4_client::{Access, Cred};
+
+use crate::attr::FileKind;
+use crate::error::{Error, Result};
+use crate::inode::ROOT_INO;
+use crate::vfs::Vfs;
+
+impl Vfs {
+    /// Whether `cred` may do everything in `mask` (`R_OK` 4, `W_OK` 2, `X_OK` 1).
+    pub async fn access(&self, cred: &Cred, ino: u64, mask: u32) -> Result<()> {
+        self.settle_ino(ino).await?;
+        let node = self.node(ino)?;
+        if mask & 2 != 0 {
+            self.writable()?;
+        }
+        self.settle_rights(&node).await;
+        let directory = node.kind == FileKind::Directory;
+        let mut wanted = Access::default();
+        if mask & 4 != 0 {
+            wanted = wanted.and(Access::READ);
+        }
+        if mask & 2 != 0 {
+            wanted = wanted.and(Access::MODIFY).and(Access::EXTEND);
+        }
+        if mask & 1 != 0 {
+            wanted = wanted.and(if directory { Access::LOOKUP } else { Access::EXECUTE });
+        }
+        if wanted == Access::default() {
+            return Ok(());
+        }
+        let limit = self.mount().options.timeouts.dir_max;
+        let sent = Instant::now();
+        let known = {
+            let state = node.lock();
+            state.attrs.fresh_change(sent).and_then(|_| state.rights(cred, sent, limit))
+        };
+        let granted = if let Some(granted) = known {
+            granted
+        } else {
+            let asked = self.mount().client.access(cred, &node.handle, Access::ALL).await;
+            let (granted, attr) = self.heard(&node, asked)?;
+            self.take_attr(&node, &attr, sent);
+            node.lock().learn_rights(cred, granted, sent);
+            granted
+        };
+        if granted.contains(wanted) { Ok(()) } else { Err(Error::Denied) }
+    }
+
+    /// Whoever mounts looks into it first: asks what they may do in the root, while its listing is on its way, so that
+    /// what they do next need not wait for that.
+    pub async fn expect(&self, cred: &Cred) {
+        if let Err(error) = self.access(cred, ROOT_INO, 1).await {
+            tracing::debug!(%error, uid = cred.uid, "rights in the root");
+        }
+    }
+}
