@@ -198,7 +198,16 @@ impl<'a> Place<'a> {
                 let Some(file) = &self.open[slot] else { return Ok(Gave::Nothing) };
                 return Ok(about(&file.metadata()?));
             }
-            Call::Resize { path: name, size } => unistd::truncate(&path(name), size.cast_signed())?,
+            Call::Resize { path: name, size } => {
+                let path = path(name);
+                let same = fs::metadata(&path).is_ok_and(|file| file.len() == size);
+                unistd::truncate(&path, size.cast_signed())?;
+                // POSIX leaves open whether that sets the times: tmpfs does not always, disks and servers do.
+                if same {
+                    let now = TimeSpec::UTIME_NOW;
+                    utimensat(fcntl::AT_FDCWD, &path, &now, &now, UtimensatFlags::FollowSymlink)?;
+                }
+            }
             Call::Stat { path: name } => return Ok(about(&fs::symlink_metadata(path(name))?)),
             Call::List { path: name } => {
                 let names = fs::read_dir(path(name))?.map(|entry| Ok(entry?.file_name().as_bytes().to_vec()));
