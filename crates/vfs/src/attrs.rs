@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use nfs4_client::ChangeInfo;
 
 use crate::attr::{Attr, FileKind, Timestamp};
-use crate::known::{Holds, Known, Moment};
+use crate::known::{Holds, Known, Moment, Resting};
 
 /// Shortest and longest time that attributes are believed.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +77,16 @@ impl AttrCache {
         let mut cache = Self { known: Known::new(attr), received: Moment::new(now) };
         cache.set_timeout(timeouts.bounds(attr.kind).0);
         cache
+    }
+
+    /// For a file that nobody looks at.
+    pub(crate) fn rest(&self) -> (Resting, Moment) {
+        (self.known.rest(), self.received)
+    }
+
+    /// The same again, under the file's number.
+    pub(crate) fn wake((known, received): (Resting, Moment), ino: u64) -> Self {
+        Self { known: known.wake(ino), received }
     }
 
     const fn timeout(&self) -> Duration {

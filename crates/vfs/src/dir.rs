@@ -324,15 +324,15 @@ impl Vfs {
         if names.iter().any(|(_, dentry)| *dentry == Dentry::Unknown) {
             return None;
         }
-        let table = self.mount().table.lock();
+        let mut table = self.mount().table.lock();
         if plus {
             let step = (names.len() / SAMPLE).max(1);
             let sample: Vec<_> = names.iter().step_by(step).collect();
-            let is_fresh = |(_, dentry): &&&(Name, Dentry)| match dentry {
+            let mut is_fresh = |dentry: &Dentry| match dentry {
                 Dentry::Present { id, .. } => table.resolve(*id).is_some_and(|node| node.lock().fresh(now).is_some()),
                 _ => false,
             };
-            if sample.iter().filter(is_fresh).count() * 4 < sample.len() * 3 {
+            if sample.iter().filter(|(_, dentry)| is_fresh(dentry)).count() * 4 < sample.len() * 3 {
                 return None;
             }
         }

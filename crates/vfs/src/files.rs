@@ -201,7 +201,7 @@ impl Vfs {
             let sent = Instant::now();
             let opened = self.mount().client.open_handle(&open.cred, &open.handle, open.access).await?;
             open.replace(opened.file);
-            let node = self.mount().table.lock().find(&open.handle);
+            let node = self.mount().table.lock().find(open.handle.as_bytes());
             if let Some(node) = node {
                 self.take_attr(&node, &opened.attr, sent);
             }
@@ -223,7 +223,7 @@ impl Vfs {
             // Somebody else was faster.
             let _ = mount.client.close(&opened.file).await;
         }
-        let node = mount.table.lock().find(old.handle());
+        let node = mount.table.lock().find(old.handle().as_bytes());
         if let Some(node) = node {
             self.take_attr(&node, &opened.attr, sent);
         }

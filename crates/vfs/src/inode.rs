@@ -6,13 +6,20 @@
 //! clients see, survive being forgotten, and never stand for two files at once.
 //!
 //! An entry lives while the kernel holds lookups on it, while anyone holds its node, and after that as long as it is
-//! among the youngest `idle_limit` unreferenced ones, so that a plain listing can leave attributes behind.
+//! among the youngest `idle` unreferenced ones, so that a plain listing can leave attributes behind.
+//!
+//! A million entries are common, and few of them are looked at. So a node that nobody holds and that has nothing to do is
+//! put to sleep: its entry keeps what is known of the file in as few bytes as it takes, and the next one who asks gets a
+//! node made from them.
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use hashbrown::HashTable;
+use slab::Slab;
+
+use crate::packed::Packed;
 
 /// The root's number, as FUSE has it.
 pub const ROOT_INO: u64 = 1;
@@ -23,6 +30,9 @@ const INVENTED: u64 = 1 << 63;
 /// How many invented numbers outlive their entry, so that a forgotten inode gets its old number back.
 const REMEMBERED: usize = 1 << 16;
 
+/// Entries looked at in one call for what can be let go of, so that no caller pays for many.
+const LOOKS: usize = 8;
+
 /// Names one entry of the table for good: a number alone may be given to another file after its entry has gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct NodeId {
@@ -32,125 +42,235 @@ pub struct NodeId {
     pub serial: u64,
 }
 
-/// What the table keeps for each file, and what it looks it up by.
-pub trait Inode {
-    /// What the server calls the file by.
-    type Handle: Clone + Eq + Hash;
-
+/// What the table keeps for each file.
+pub trait Inode: Sized {
     /// Given when it was made.
     fn id(&self) -> NodeId;
 
-    /// Never changes.
-    fn handle(&self) -> &Self::Handle;
+    /// What the server calls the file by. Never changes.
+    fn handle(&self) -> &[u8];
+
+    /// All that is known, if nothing is under way.
+    fn pack(&mut self) -> Option<Packed>;
+
+    /// The same again.
+    fn unpack(packed: &Packed) -> Option<Self>;
 }
 
-/// The table. A million entries are common, so both ways to find one hold little more than a pointer.
+/// How much is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Entries that nobody refers to.
+    pub idle: usize,
+    /// Nodes that nobody has to hold; more when they have something to do.
+    pub awake: usize,
+}
+
+/// The table.
 #[derive(Debug)]
-pub struct InodeTable<N: Inode> {
-    by_ino: HashTable<Slot<N>>,
+pub struct InodeTable<N> {
+    slots: Slab<Slot<N>>,
+    /// Both give indices of `slots`.
+    by_ino: HashTable<u32>,
     /// Entries whose file is gone are not in it.
-    by_handle: HashTable<Arc<N>>,
+    by_handle: HashTable<u32>,
     /// Second numbers of files that have one; each goes with its last lookup.
-    aliases: HashMap<u64, Slot<N>>,
+    aliases: HashMap<u64, Alias<N>>,
     hasher: RandomState,
     next_invented: u64,
     next_serial: u64,
-    idle: VecDeque<NodeId>,
-    idle_limit: usize,
-    invented: HashMap<N::Handle, u64>,
-    invented_order: VecDeque<N::Handle>,
+    limits: Limits,
+    idle: VecDeque<Ticket>,
+    awake: VecDeque<Ticket>,
+    invented: HashMap<Arc<[u8]>, u64>,
+    invented_order: VecDeque<Arc<[u8]>>,
 }
 
 #[derive(Debug)]
 struct Slot<N> {
-    node: Arc<N>,
-    /// At the most that can be counted it stays, and the entry with it.
-    lookups: u32,
+    kept: Kept<N>,
+    lookups: Lookups,
     queued: bool,
     gone: bool,
 }
 
-impl<N> Slot<N> {
-    const fn new(node: Arc<N>, lookups: u32, queued: bool) -> Self {
-        Self { node, lookups, queued, gone: false }
+#[derive(Debug)]
+enum Kept<N> {
+    Awake(Arc<N>),
+    Asleep(Packed),
+}
+
+#[derive(Debug)]
+struct Alias<N> {
+    node: Arc<N>,
+    lookups: Lookups,
+}
+
+/// How often the kernel was given a number. At the most that can be counted it stays, and the entry with it.
+#[derive(Debug, Default)]
+struct Lookups(u32);
+
+/// An entry's place in a queue, which may outlive the entry.
+#[derive(Clone, Copy, Debug)]
+struct Ticket {
+    index: u32,
+    /// The end of its serial: enough to tell it from another entry at the same index.
+    stamp: u32,
+}
+
+impl Lookups {
+    fn add(&mut self, count: u64) {
+        self.0 = self.0.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
     }
 
-    fn add_lookups(&mut self, count: u64) {
-        self.lookups = self.lookups.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
-    }
-
-    fn forget(&mut self, count: u64) {
-        if self.lookups < u32::MAX {
-            self.lookups = self.lookups.saturating_sub(u32::try_from(count).unwrap_or(u32::MAX));
+    fn give_back(&mut self, count: u64) {
+        if self.0 < u32::MAX {
+            self.0 = self.0.saturating_sub(u32::try_from(count).unwrap_or(u32::MAX));
         }
+    }
+}
+
+impl<N: Inode> Slot<N> {
+    const fn new(node: Arc<N>, queued: bool) -> Self {
+        Self { kept: Kept::Awake(node), lookups: Lookups(0), queued, gone: false }
+    }
+
+    fn id(&self) -> NodeId {
+        match &self.kept {
+            Kept::Awake(node) => node.id(),
+            Kept::Asleep(packed) => packed.id(),
+        }
+    }
+
+    fn handle(&self) -> &[u8] {
+        match &self.kept {
+            Kept::Awake(node) => node.handle(),
+            Kept::Asleep(packed) => packed.handle(),
+        }
+    }
+
+    /// Whether anyone holds the node.
+    fn is_held(&self) -> bool {
+        matches!(&self.kept, Kept::Awake(node) if Arc::strong_count(node) > 1)
+    }
+
+    /// Puts it to sleep, if that can be.
+    fn doze(&mut self) -> bool {
+        let Kept::Awake(node) = &mut self.kept else { return true };
+        let Some(packed) = Arc::get_mut(node).and_then(N::pack) else { return false };
+        self.kept = Kept::Asleep(packed);
+        true
     }
 }
 
 impl<N: Inode> InodeTable<N> {
     /// A table that holds the root, which is never forgotten.
-    pub fn new(idle_limit: usize, make: impl FnOnce(NodeId) -> N) -> (Self, Arc<N>) {
+    pub fn new(limits: Limits, make: impl FnOnce(NodeId) -> N) -> (Self, Arc<N>) {
         let root = Arc::new(make(NodeId { ino: ROOT_INO, serial: 0 }));
         let mut table = Self {
+            slots: Slab::new(),
             by_ino: HashTable::new(),
             by_handle: HashTable::new(),
             aliases: HashMap::new(),
             hasher: RandomState::new(),
             next_invented: INVENTED,
             next_serial: 1,
+            limits,
             idle: VecDeque::new(),
-            idle_limit,
+            awake: VecDeque::new(),
             invented: HashMap::new(),
             invented_order: VecDeque::new(),
         };
-        table.insert(Slot::new(Arc::clone(&root), 1, false));
+        table.insert(&root, false);
+        table.add_lookups(ROOT_INO, 1);
         (table, root)
     }
 
     /// How many entries there are, idle ones included.
     #[cfg(test)]
     pub fn len(&self) -> usize {
-        self.by_ino.len() + self.aliases.len()
+        self.slots.len() + self.aliases.len()
     }
 
-    fn insert(&mut self, slot: Slot<N>) {
-        let hasher = &self.hasher;
-        let handle_hash = hasher.hash_one(slot.node.handle());
-        let rehash = |node: &Arc<N>| hasher.hash_one(node.handle());
-        self.by_handle.insert_unique(handle_hash, Arc::clone(&slot.node), rehash);
-        let ino_hash = hasher.hash_one(slot.node.id().ino);
-        self.by_ino.insert_unique(ino_hash, slot, |slot| hasher.hash_one(slot.node.id().ino));
+    fn insert(&mut self, node: &Arc<N>, idle: bool) {
+        let index = self.slots.insert(Slot::new(Arc::clone(node), idle)) as u32;
+        let (hasher, slots) = (&self.hasher, &self.slots);
+        let by_handle = |index: &u32| hasher.hash_one(slots[*index as usize].handle());
+        self.by_handle.insert_unique(hasher.hash_one(node.handle()), index, by_handle);
+        let by_ino = |index: &u32| hasher.hash_one(slots[*index as usize].id().ino);
+        self.by_ino.insert_unique(hasher.hash_one(node.id().ino), index, by_ino);
+        let ticket = Ticket { index, stamp: node.id().serial as u32 };
+        if idle {
+            self.idle.push_back(ticket);
+            self.evict();
+        }
+        self.awake.push_back(ticket);
+        self.lull();
     }
 
-    fn slot(&self, ino: u64) -> Option<&Slot<N>> {
-        self.by_ino.find(self.hasher.hash_one(ino), |slot| slot.node.id().ino == ino)
+    fn index_of(&self, ino: u64) -> Option<u32> {
+        let is_it = |index: &u32| self.slots[*index as usize].id().ino == ino;
+        self.by_ino.find(self.hasher.hash_one(ino), is_it).copied()
+    }
+
+    fn index_of_handle(&self, handle: &[u8]) -> Option<u32> {
+        let is_it = |index: &u32| self.slots[*index as usize].handle() == handle;
+        self.by_handle.find(self.hasher.hash_one(handle), is_it).copied()
     }
 
     fn slot_mut(&mut self, ino: u64) -> Option<&mut Slot<N>> {
-        self.by_ino.find_mut(self.hasher.hash_one(ino), |slot| slot.node.id().ino == ino)
+        let index = self.index_of(ino)?;
+        self.slots.get_mut(index as usize)
+    }
+
+    /// The entry that a place in a queue was for, if it is still there.
+    fn of_ticket(&mut self, ticket: Ticket) -> Option<&mut Slot<N>> {
+        self.slots.get_mut(ticket.index as usize).filter(|slot| slot.id().serial as u32 == ticket.stamp)
     }
 
     fn is_taken(&self, ino: u64) -> bool {
-        self.slot(ino).is_some() || self.aliases.contains_key(&ino)
+        self.index_of(ino).is_some() || self.aliases.contains_key(&ino)
+    }
+
+    /// The node at an index, awake from now on.
+    fn wake(&mut self, index: u32) -> Option<Arc<N>> {
+        let slot = self.slots.get_mut(index as usize)?;
+        let packed = match &slot.kept {
+            Kept::Awake(node) => return Some(Arc::clone(node)),
+            Kept::Asleep(packed) => packed,
+        };
+        let node = Arc::new(N::unpack(packed)?);
+        slot.kept = Kept::Awake(Arc::clone(&node));
+        self.awake.push_back(Ticket { index, stamp: node.id().serial as u32 });
+        self.lull();
+        Some(node)
     }
 
     /// The node of a number that the kernel uses.
-    pub fn get(&self, ino: u64) -> Option<Arc<N>> {
-        self.slot(ino).or_else(|| self.aliases.get(&ino)).map(|slot| Arc::clone(&slot.node))
+    pub fn get(&mut self, ino: u64) -> Option<Arc<N>> {
+        match self.index_of(ino) {
+            Some(index) => self.wake(index),
+            None => self.aliases.get(&ino).map(|alias| Arc::clone(&alias.node)),
+        }
     }
 
     /// The node of an entry remembered elsewhere, if it is still the same entry.
-    pub fn resolve(&self, id: NodeId) -> Option<Arc<N>> {
-        self.slot(id.ino).filter(|slot| slot.node.id() == id && !slot.gone).map(|slot| Arc::clone(&slot.node))
+    pub fn resolve(&mut self, id: NodeId) -> Option<Arc<N>> {
+        let index = self.index_of(id.ino)?;
+        let slot = &self.slots[index as usize];
+        if slot.id() == id && !slot.gone { self.wake(index) } else { None }
     }
 
     /// The node of a file handle.
-    pub fn find(&self, handle: &N::Handle) -> Option<Arc<N>> {
-        self.by_handle.find(self.hasher.hash_one(handle), |node| node.handle() == handle).map(Arc::clone)
+    pub fn find(&mut self, handle: &[u8]) -> Option<Arc<N>> {
+        let index = self.index_of_handle(handle)?;
+        self.wake(index)
     }
 
     /// The number that [`Self::intern`] would most likely give, without making an entry.
-    pub fn peek(&self, handle: Option<&N::Handle>, fileid: Option<u64>) -> u64 {
-        let known = |handle| self.find(handle).map(|node| node.id().ino).or_else(|| self.invented.get(handle).copied());
+    pub fn peek(&self, handle: Option<&[u8]>, fileid: Option<u64>) -> u64 {
+        let entry = |handle| self.index_of_handle(handle).map(|index| self.slots[index as usize].id().ino);
+        let known = |handle| entry(handle).or_else(|| self.invented.get(handle).copied());
         match (handle.and_then(known), fileid) {
             (Some(ino), _) => ino,
             (None, Some(fileid)) if usable(fileid) && !self.is_taken(fileid) => fileid,
@@ -161,16 +281,14 @@ impl<N: Inode> InodeTable<N> {
 
     /// The node of `handle`, made where there is none. `fileid` is the server's number for it, or None where that means
     /// nothing here (another fsid).
-    pub fn intern(&mut self, handle: &N::Handle, fileid: Option<u64>, make: impl FnOnce(NodeId) -> N) -> Arc<N> {
+    pub fn intern(&mut self, handle: &[u8], fileid: Option<u64>, make: impl FnOnce(NodeId) -> N) -> Arc<N> {
         if let Some(node) = self.find(handle) {
             return node;
         }
         let id = NodeId { ino: self.number_for(handle, fileid), serial: self.next_serial };
         self.next_serial += 1;
         let node = Arc::new(make(id));
-        self.insert(Slot::new(Arc::clone(&node), 0, true));
-        self.idle.push_back(id);
-        self.evict();
+        self.insert(&node, true);
         node
     }
 
@@ -184,18 +302,18 @@ impl<N: Inode> InodeTable<N> {
 
     /// The node of `handle` under a number that was reserved for it. Where the handle is known already, the number becomes
     /// a second one of that node.
-    pub fn adopt(&mut self, id: NodeId, handle: &N::Handle, make: impl FnOnce(NodeId) -> N) -> Arc<N> {
+    pub fn adopt(&mut self, id: NodeId, handle: &[u8], make: impl FnOnce(NodeId) -> N) -> Arc<N> {
         if let Some(node) = self.find(handle) {
-            self.aliases.insert(id.ino, Slot::new(Arc::clone(&node), 0, false));
+            self.aliases.insert(id.ino, Alias { node: Arc::clone(&node), lookups: Lookups(0) });
             return node;
         }
         let node = Arc::new(make(id));
-        self.insert(Slot::new(Arc::clone(&node), 0, false));
+        self.insert(&node, false);
         self.remember(handle, id.ino);
         node
     }
 
-    fn number_for(&mut self, handle: &N::Handle, fileid: Option<u64>) -> u64 {
+    fn number_for(&mut self, handle: &[u8], fileid: Option<u64>) -> u64 {
         if let Some(ino) = self.invented.get(handle)
             && !self.is_taken(*ino)
         {
@@ -213,9 +331,10 @@ impl<N: Inode> InodeTable<N> {
         ino
     }
 
-    fn remember(&mut self, handle: &N::Handle, ino: u64) {
-        if self.invented.insert(handle.clone(), ino).is_none() {
-            self.invented_order.push_back(handle.clone());
+    fn remember(&mut self, handle: &[u8], ino: u64) {
+        let handle: Arc<[u8]> = handle.into();
+        if self.invented.insert(Arc::clone(&handle), ino).is_none() {
+            self.invented_order.push_back(handle);
         }
         while self.invented_order.len() > REMEMBERED {
             if let Some(oldest) = self.invented_order.pop_front() {
@@ -227,9 +346,9 @@ impl<N: Inode> InodeTable<N> {
     /// The kernel was given the number `count` more times.
     pub fn add_lookups(&mut self, ino: u64, count: u64) {
         if let Some(slot) = self.slot_mut(ino) {
-            slot.add_lookups(count);
-        } else if let Some(slot) = self.aliases.get_mut(&ino) {
-            slot.add_lookups(count);
+            slot.lookups.add(count);
+        } else if let Some(alias) = self.aliases.get_mut(&ino) {
+            alias.lookups.add(count);
         }
     }
 
@@ -238,26 +357,27 @@ impl<N: Inode> InodeTable<N> {
         if ino == ROOT_INO {
             return;
         }
-        if let Some(slot) = self.aliases.get_mut(&ino) {
-            slot.forget(count);
-            if slot.lookups == 0 {
+        if let Some(alias) = self.aliases.get_mut(&ino) {
+            alias.lookups.give_back(count);
+            if alias.lookups.0 == 0 {
                 self.aliases.remove(&ino);
             }
             return;
         }
-        let Some(slot) = self.slot_mut(ino) else { return };
-        slot.forget(count);
-        if slot.lookups > 0 {
+        let Some(index) = self.index_of(ino) else { return };
+        let slot = &mut self.slots[index as usize];
+        slot.lookups.give_back(count);
+        if slot.lookups.0 > 0 {
             return;
         }
-        if slot.gone && Arc::strong_count(&slot.node) == 1 {
-            self.remove(ino);
+        if slot.gone && !slot.is_held() {
+            self.remove(index);
             return;
         }
         if !slot.queued {
             slot.queued = true;
-            let id = slot.node.id();
-            self.idle.push_back(id);
+            let ticket = Ticket { index, stamp: slot.id().serial as u32 };
+            self.idle.push_back(ticket);
             self.evict();
         }
     }
@@ -267,47 +387,57 @@ impl<N: Inode> InodeTable<N> {
         if id.ino == ROOT_INO {
             return;
         }
-        let Some(slot) = self.slot_mut(id.ino).filter(|slot| slot.node.id() == id) else { return };
+        let Some(index) = self.index_of(id.ino).filter(|index| self.slots[*index as usize].id() == id) else { return };
+        self.unlink_handle(index);
+        let slot = &mut self.slots[index as usize];
         slot.gone = true;
-        let (node, lookups) = (Arc::clone(&slot.node), slot.lookups);
-        self.unlink_handle(&node);
-        self.invented.remove(node.handle());
-        // The slot's and the one just above.
-        if lookups == 0 && Arc::strong_count(&node) == 2 {
-            self.remove(id.ino);
+        self.invented.remove(slot.handle());
+        if slot.lookups.0 == 0 && !slot.is_held() {
+            self.remove(index);
         }
     }
 
-    fn unlink_handle(&mut self, node: &Arc<N>) {
-        let hash = self.hasher.hash_one(node.handle());
-        if let Ok(entry) = self.by_handle.find_entry(hash, |other| Arc::ptr_eq(other, node)) {
+    fn unlink_handle(&mut self, index: u32) {
+        let hash = self.hasher.hash_one(self.slots[index as usize].handle());
+        if let Ok(entry) = self.by_handle.find_entry(hash, |other| *other == index) {
             entry.remove();
         }
     }
 
-    fn remove(&mut self, ino: u64) {
-        let hash = self.hasher.hash_one(ino);
-        if let Ok(entry) = self.by_ino.find_entry(hash, |slot| slot.node.id().ino == ino) {
-            let (slot, _) = entry.remove();
-            self.unlink_handle(&slot.node);
+    fn remove(&mut self, index: u32) {
+        self.unlink_handle(index);
+        let hash = self.hasher.hash_one(self.slots[index as usize].id().ino);
+        if let Ok(entry) = self.by_ino.find_entry(hash, |other| *other == index) {
+            entry.remove();
+        }
+        self.slots.remove(index as usize);
+    }
+
+    /// Lets go of the oldest idle entries.
+    fn evict(&mut self) {
+        let mut looks = LOOKS;
+        while self.idle.len() > self.limits.idle && looks > 0 {
+            looks -= 1;
+            let Some(ticket) = self.idle.pop_front() else { return };
+            let Some(slot) = self.of_ticket(ticket) else { continue };
+            if slot.lookups.0 > 0 {
+                slot.queued = false;
+            } else if slot.is_held() {
+                self.idle.push_back(ticket);
+            } else {
+                self.remove(ticket.index);
+            }
         }
     }
 
-    /// Lets go of the oldest idle entries. Looks at few entries a call, so that no caller pays for many.
-    fn evict(&mut self) {
-        let mut looks = 8;
-        while self.idle.len() > self.idle_limit && looks > 0 {
+    /// Puts the nodes to sleep that have been awake for longest.
+    fn lull(&mut self) {
+        let mut looks = LOOKS;
+        while self.awake.len() > self.limits.awake && looks > 0 {
             looks -= 1;
-            let Some(id) = self.idle.pop_front() else { return };
-            let Some(slot) = self.slot_mut(id.ino).filter(|slot| slot.node.id() == id) else { continue };
-            // Both tables hold it, unless its file is gone.
-            let held_here = if slot.gone { 1 } else { 2 };
-            if slot.lookups > 0 {
-                slot.queued = false;
-            } else if Arc::strong_count(&slot.node) > held_here {
-                self.idle.push_back(id);
-            } else {
-                self.remove(id.ino);
+            let Some(ticket) = self.awake.pop_front() else { return };
+            if self.of_ticket(ticket).is_some_and(|slot| !slot.doze()) {
+                self.awake.push_back(ticket);
             }
         }
     }
@@ -327,27 +457,42 @@ mod tests {
     struct File {
         id: NodeId,
         handle: String,
+        /// What it knows beside that.
+        note: u32,
+    }
+
+    impl File {
+        fn new(id: NodeId, handle: &str) -> Self {
+            Self { id, handle: handle.into(), note: 0 }
+        }
     }
 
     impl Inode for File {
-        type Handle = String;
-
         fn id(&self) -> NodeId {
             self.id
         }
 
-        fn handle(&self) -> &String {
-            &self.handle
+        fn handle(&self) -> &[u8] {
+            self.handle.as_bytes()
+        }
+
+        fn pack(&mut self) -> Option<Packed> {
+            Packed::new(self.id, self.handle(), &self.note)
+        }
+
+        fn unpack(packed: &Packed) -> Option<Self> {
+            let (id, handle, note) = packed.open()?;
+            Some(Self { id, handle: String::from_utf8(handle.to_vec()).unwrap(), note })
         }
     }
 
     fn table(idle: usize) -> InodeTable<File> {
-        InodeTable::new(idle, |id| File { id, handle: "root".into() }).0
+        InodeTable::new(Limits { idle, awake: 2 }, |id| File::new(id, "root")).0
     }
 
     /// As a listing does it: the kernel is told nothing.
     fn listed(table: &mut InodeTable<File>, handle: &str, fileid: Option<u64>) -> Arc<File> {
-        table.intern(&handle.to_owned(), fileid, |id| File { id, handle: handle.to_owned() })
+        table.intern(handle.as_bytes(), fileid, |id| File::new(id, handle))
     }
 
     fn intern(table: &mut InodeTable<File>, handle: &str, fileid: u64) -> u64 {
@@ -391,6 +536,25 @@ mod tests {
         assert_eq!(table.len(), 1);
         assert_eq!(intern(&mut table, "b", 7), invented);
         assert_eq!(intern(&mut table, "a", 7), plain);
+    }
+
+    #[test]
+    fn what_was_known_of_a_file_is_known_when_it_wakes() {
+        let mut table = table(100);
+        let make = |id| File { note: 77, ..File::new(id, "quiet") };
+        let (id, held) = (table.intern(b"quiet", Some(7), make).id, listed(&mut table, "held", Some(8)));
+        for n in 0..20 {
+            listed(&mut table, &format!("h{n}"), Some(100 + n));
+        }
+        assert!(matches!(table.slot_mut(7).unwrap().kept, Kept::Asleep(_)));
+        assert!(matches!(table.slot_mut(8).unwrap().kept, Kept::Awake(_)), "somebody holds it");
+        let woken = table.get(7).unwrap();
+        assert_eq!((woken.id, woken.note, woken.handle.as_str()), (id, 77, "quiet"));
+        assert!(Arc::ptr_eq(&woken, &table.find(b"quiet").unwrap()), "there is one node, not two");
+        assert!(Arc::ptr_eq(&woken, &table.resolve(id).unwrap()));
+        assert!(Arc::ptr_eq(&held, &table.get(8).unwrap()));
+        let awake = table.slots.iter().filter(|(_, slot)| matches!(slot.kept, Kept::Awake(_))).count();
+        assert!(awake < 8, "{awake} are awake");
     }
 
     #[test]
@@ -441,7 +605,7 @@ mod tests {
         let mut table = table(10);
         let first = intern(&mut table, "a", 7);
         let second = table.reserve();
-        let node = table.adopt(second, &"a".to_owned(), |id| File { id, handle: "a".into() });
+        let node = table.adopt(second, b"a", |id| File::new(id, "a"));
         assert_eq!(node.id.ino, first);
         table.add_lookups(second.ino, 2);
         table.forget(second.ino, 1);
@@ -490,7 +654,7 @@ mod tests {
                         }
                     }
                     _ => {
-                        let known = table.find(&name).map(|node| node.id);
+                        let known = table.find(name.as_bytes()).map(|node| node.id);
                         if let Some(node) = known
                             && !held.contains_key(&node.ino)
                         {
@@ -499,7 +663,7 @@ mod tests {
                     }
                 }
                 for (ino, (name, _)) in &held {
-                    prop_assert_eq!(table.find(name).map(|node| node.id.ino), Some(*ino));
+                    prop_assert_eq!(table.find(name.as_bytes()).map(|node| node.id.ino), Some(*ino));
                 }
             }
         }

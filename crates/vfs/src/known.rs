@@ -5,6 +5,8 @@ use std::num::NonZeroU64;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use crate::attr::{Attr, FileKind, Timestamp};
 
 /// See the module's page. A device's number is not among it.
@@ -28,7 +30,7 @@ pub(crate) struct Known {
 }
 
 /// How much of a set of attributes may be believed while its time has not run out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Holds {
     Wholly,
     /// `change` is up to date (from a change_info4): good for validating names, the rest is not for showing to users.
@@ -93,6 +95,31 @@ impl Known {
         self.set_time(Of::Change, to);
     }
 
+    /// For a file that nobody looks at.
+    pub(crate) fn rest(&self) -> Resting {
+        let change = self.ctime();
+        // Differences are small numbers.
+        let since = |of| {
+            let time = self.time(of);
+            (time != change).then_some((time.seconds.wrapping_sub(change.seconds), time.nanos))
+        };
+        Resting {
+            size: self.size,
+            space_used: self.space_used,
+            change: self.change,
+            ctime: (change.seconds, change.nanos),
+            mtime: since(Of::Modification),
+            atime: since(Of::Access),
+            uid: self.uid,
+            gid: self.gid,
+            nlink: self.nlink,
+            mode: self.mode,
+            kind: self.kind,
+            holds: self.holds,
+            timeout_millis: self.timeout_millis,
+        }
+    }
+
     /// In full, of a file with this device number.
     pub(crate) const fn attr(&self, rdev: (u32, u32)) -> Attr {
         Attr {
@@ -113,8 +140,50 @@ impl Known {
     }
 }
 
+/// [`Known`] without the number, in the form in which it is stored.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Resting {
+    size: u64,
+    space_used: u64,
+    change: u64,
+    ctime: (i64, u32),
+    /// Seconds counted from `ctime`; `None`: the same.
+    mtime: Option<(i64, u32)>,
+    atime: Option<(i64, u32)>,
+    uid: u32,
+    gid: u32,
+    nlink: u32,
+    mode: u16,
+    kind: FileKind,
+    holds: Holds,
+    timeout_millis: u32,
+}
+
+impl Resting {
+    pub(crate) fn wake(self, ino: u64) -> Known {
+        let (seconds, _) = self.ctime;
+        let times = [self.atime, self.mtime, None]
+            .map(|time| time.map_or(self.ctime, |(since, nanos)| (seconds.wrapping_add(since), nanos)));
+        Known {
+            ino,
+            size: self.size,
+            space_used: self.space_used,
+            change: self.change,
+            seconds: times.map(|(seconds, _)| seconds),
+            nanos: times.map(|(_, nanos)| nanos),
+            uid: self.uid,
+            gid: self.gid,
+            nlink: self.nlink,
+            mode: self.mode,
+            kind: self.kind,
+            holds: self.holds,
+            timeout_millis: self.timeout_millis,
+        }
+    }
+}
+
 /// An [`Instant`] in half the space, counted from one before the first that is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Moment(NonZeroU64);
 
 /// An instant that was taken just before this is asked for the first time can be kept, too.
@@ -151,12 +220,14 @@ mod tests {
             size: 1 << 40,
             space_used: 9,
             rdev: (8, 1),
-            atime: time(-1),
-            mtime: time(2),
+            atime: time(i64::MIN),
+            mtime: time(i64::MAX),
             ctime: time(3),
             change: u64::MAX,
         };
-        assert_eq!(Known::new(&attr).attr(attr.rdev), attr);
+        let known = Known::new(&attr);
+        assert_eq!(known.attr(attr.rdev), attr);
+        assert_eq!(known.rest().wake(5), known);
     }
 
     #[test]

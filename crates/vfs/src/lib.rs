@@ -24,6 +24,7 @@ mod newborn;
 mod node;
 mod opens;
 mod ops;
+mod packed;
 mod read;
 mod siblings;
 mod sparse;

@@ -1,18 +1,39 @@
 //! A name as the caches keep it: one component of a path.
 //!
-//! The one idea: a directory's names, its listings and the files' places share one allocation, and a handle to it is two
-//! words. With a million files known that is the difference between fitting into memory and not.
+//! The one idea: of a million names few are long, and a short one lies where a longer one's address would be.
 
 use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::ops::Deref;
-use std::sync::Arc;
 
 use bytes::Bytes;
+use compact_bytes::CompactBytes;
 
 /// See the module's page. Bytes as the server has them, without any encoding.
-#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Name(Arc<[u8]>);
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Name(CompactBytes);
+
+const _: () = assert!(size_of::<Name>() == 24, "a million of them are to fit into memory");
+
+impl PartialOrd for Name {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Name {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self[..].cmp(&other[..])
+    }
+}
+
+impl Hash for Name {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self[..].hash(state);
+    }
+}
 
 impl Name {
     /// A copy, for those who speak of names otherwise.
@@ -37,13 +58,13 @@ impl Borrow<[u8]> for Name {
 
 impl From<&[u8]> for Name {
     fn from(name: &[u8]) -> Self {
-        Self(name.into())
+        Self(CompactBytes::new(name))
     }
 }
 
 impl From<&Bytes> for Name {
     fn from(name: &Bytes) -> Self {
-        Self(name[..].into())
+        Self(CompactBytes::new(name))
     }
 }
 

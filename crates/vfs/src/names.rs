@@ -33,6 +33,54 @@ pub(crate) enum Dentry {
     Missing,
 }
 
+/// A [`Dentry`] as it is stored: the inode number, and the serial with what else there is to say in its lowest bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stored {
+    ino: u64,
+    rest: u64,
+}
+
+impl Stored {
+    const UNKNOWN: Self = Self { ino: 0, rest: 0 };
+    const MISSING: Self = Self { ino: 0, rest: 1 };
+    /// From here on it is a file of one of these kinds.
+    const PRESENT: u64 = 2;
+    const KINDS: [FileKind; 7] = [
+        FileKind::Regular,
+        FileKind::Directory,
+        FileKind::Symlink,
+        FileKind::Fifo,
+        FileKind::Socket,
+        FileKind::CharDevice,
+        FileKind::BlockDevice,
+    ];
+    const BITS: u32 = 4;
+
+    const fn dentry(self) -> Dentry {
+        match self.rest & ((1 << Self::BITS) - 1) {
+            0 => Dentry::Unknown,
+            1 => Dentry::Missing,
+            tag => Dentry::Present {
+                id: NodeId { ino: self.ino, serial: self.rest >> Self::BITS },
+                kind: Self::KINDS[(tag - Self::PRESENT) as usize],
+            },
+        }
+    }
+}
+
+impl From<Dentry> for Stored {
+    fn from(dentry: Dentry) -> Self {
+        match dentry {
+            Dentry::Unknown => Self::UNKNOWN,
+            Dentry::Missing => Self::MISSING,
+            Dentry::Present { id, kind } => {
+                let tag = Self::KINDS.iter().position(|other| *other == kind).unwrap_or(0) as u64 + Self::PRESENT;
+                Self { ino: id.ino, rest: id.serial << Self::BITS | tag }
+            }
+        }
+    }
+}
+
 /// How an operation of ours changed the names.
 #[derive(Debug, Clone)]
 pub(crate) struct Edit(pub(crate) Name, pub(crate) Dentry);
@@ -40,7 +88,7 @@ pub(crate) struct Edit(pub(crate) Name, pub(crate) Dentry);
 /// See the module's page.
 #[derive(Debug, Default)]
 pub(crate) struct Names {
-    map: BTreeMap<Name, Dentry>,
+    map: BTreeMap<Name, Stored>,
     missing: usize,
     /// The directory's change attribute to which the names belong; `None`: nothing is known.
     change: Option<u64>,
@@ -63,11 +111,15 @@ impl Names {
         if !self.holds(change, now) {
             return None;
         }
-        match self.map.get(name) {
+        match self.stored(name) {
             Some(Dentry::Unknown) => None,
-            Some(dentry) => Some(*dentry),
+            Some(dentry) => Some(dentry),
             None => self.complete.then_some(Dentry::Missing),
         }
+    }
+
+    fn stored(&self, name: &[u8]) -> Option<Dentry> {
+        self.map.get(name).map(|stored| stored.dentry())
     }
 
     /// Whether a missing name was never asked for: that it is missing follows from a listing.
@@ -78,8 +130,8 @@ impl Names {
     /// All names that exist, if all are known.
     pub(crate) fn all(&mut self, change: Option<u64>, now: Instant) -> Option<Vec<(Name, Dentry)>> {
         (self.holds(change, now) && self.complete).then(|| {
-            let exists = |(_, dentry): &(&Name, &Dentry)| **dentry != Dentry::Missing;
-            self.map.iter().filter(exists).map(|(name, dentry)| (name.clone(), *dentry)).collect()
+            let exists = |(_, stored): &(&Name, &Stored)| **stored != Stored::MISSING;
+            self.map.iter().filter(exists).map(|(name, stored)| (name.clone(), stored.dentry())).collect()
         })
     }
 
@@ -95,7 +147,7 @@ impl Names {
 
     /// The inode numbers of the subdirectories among all names; none when not all are known.
     pub(crate) fn subdirectories(&self) -> Vec<u64> {
-        let directory = |dentry: &Dentry| match dentry {
+        let directory = |stored: &Stored| match stored.dentry() {
             Dentry::Present { id, kind: FileKind::Directory } => Some(id.ino),
             _ => None,
         };
@@ -105,8 +157,8 @@ impl Names {
     /// The regular files behind a name, in the order of their names, as far as they are known.
     pub(crate) fn files_after(&self, name: &Name, count: usize) -> Vec<(Name, NodeId)> {
         let behind = (Bound::Excluded(name), Bound::Unbounded);
-        let file = |(name, dentry): (&Name, &Dentry)| match dentry {
-            Dentry::Present { id, kind: FileKind::Regular } => Some((name.clone(), *id)),
+        let file = |(name, stored): (&Name, &Stored)| match stored.dentry() {
+            Dentry::Present { id, kind: FileKind::Regular } => Some((name.clone(), id)),
             _ => None,
         };
         self.map.range::<Name, _>(behind).filter_map(file).take(count).collect()
@@ -114,8 +166,8 @@ impl Names {
 
     /// The file that a name stood for when it was last heard of, whether or not that still holds.
     pub(crate) fn last_known(&self, name: &[u8]) -> Option<NodeId> {
-        match self.map.get(name) {
-            Some(Dentry::Present { id, .. }) => Some(*id),
+        match self.stored(name) {
+            Some(Dentry::Present { id, .. }) => Some(id),
             _ => None,
         }
     }
@@ -172,7 +224,7 @@ impl Names {
         if self.change != Some(change) || self.own_under_way > 0 {
             return;
         }
-        self.map = names.into_iter().collect();
+        self.map = names.into_iter().map(|(name, dentry)| (name, dentry.into())).collect();
         self.missing = 0;
         self.complete = true;
         self.trusted_until = None;
@@ -244,13 +296,13 @@ impl Names {
     fn set(&mut self, name: Name, dentry: Dentry) {
         let missing = dentry == Dentry::Missing;
         if missing && self.missing >= MISSING_LIMIT {
-            if self.map.remove(&name) == Some(Dentry::Missing) {
+            if self.map.remove(&name) == Some(Stored::MISSING) {
                 self.missing -= 1;
             }
             return;
         }
         self.missing += usize::from(missing);
-        if self.map.insert(name, dentry) == Some(Dentry::Missing) {
+        if self.map.insert(name, dentry.into()) == Some(Stored::MISSING) {
             self.missing -= 1;
         }
     }

@@ -20,6 +20,15 @@ fn name(text: &str) -> Name {
 }
 
 #[test]
+fn a_name_is_stored_as_what_it_stands_for() {
+    let id = NodeId { ino: u64::MAX, serial: (1 << 60) - 1 };
+    let present = Stored::KINDS.map(|kind| Dentry::Present { id, kind });
+    for dentry in present.into_iter().chain([Dentry::Unknown, Dentry::Missing]) {
+        assert_eq!(Stored::from(dentry).dentry(), dentry);
+    }
+}
+
+#[test]
 fn names_of_another_state_of_the_directory_are_not_believed() {
     let now = Instant::now();
     let mut names = Names::default();

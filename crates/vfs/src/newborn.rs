@@ -322,7 +322,7 @@ impl Vfs {
             let shown = crate::node::shown_attr(id.ino, attr);
             Node::new(id, handle.clone(), &shown, Instant::now(), &mount.options.timeouts)
         };
-        let node = mount.table.lock().adopt(newborn.id, handle, make);
+        let node = mount.table.lock().adopt(newborn.id, handle.as_bytes(), make);
         self.take_attr(&node, attr, sent);
         let mut state = node.lock();
         if state.hidden().is_none() {

@@ -18,6 +18,7 @@ use crate::ledger::Ledger;
 use crate::locks::Lockers;
 use crate::name::Name;
 use crate::names::{Edit, Names};
+use crate::packed::Packed;
 use crate::read::fetch::Fetch;
 use crate::sync::Locked;
 use crate::write::dirty::Dirty;
@@ -39,10 +40,6 @@ pub(crate) struct Node {
     pub(crate) kind: FileKind,
     state: Locked<NodeState>,
 }
-
-/// With the counters of its [`Arc`] that makes 192 bytes, a size in which allocators hand out memory.
-#[cfg(target_os = "linux")]
-const _: () = assert!(size_of::<Node>() <= 176, "a million of them are to fit into memory");
 
 /// What changes about a file.
 #[derive(Debug)]
@@ -467,14 +464,30 @@ impl NodeState {
 }
 
 impl Inode for Node {
-    type Handle = Handle;
-
     fn id(&self) -> NodeId {
         self.id
     }
 
-    fn handle(&self) -> &Handle {
-        &self.handle
+    fn handle(&self) -> &[u8] {
+        self.handle.as_bytes()
+    }
+
+    fn pack(&mut self) -> Option<Packed> {
+        let state = self.state.get_mut();
+        if state.more.is_some() {
+            return None;
+        }
+        let place = state.place.as_ref().map(|place| (place.parent, &place.name[..]));
+        Packed::new(self.id, self.handle.as_bytes(), &(state.attrs.rest(), place))
+    }
+
+    fn unpack(packed: &Packed) -> Option<Self> {
+        let (id, handle, (attrs, place)) = packed.open::<(_, Option<(u64, &[u8])>)>()?;
+        let attrs = AttrCache::wake(attrs, id.ino);
+        let kind = attrs.last().kind;
+        let place = place.map(|(parent, name)| Place { parent, name: name.into() });
+        let state = Locked::new(NodeState { attrs, place, more: None });
+        Some(Self { id, handle: Handle::from_bytes(handle)?, kind, state })
     }
 }
 
@@ -674,6 +687,20 @@ mod tests {
             crtime: None,
             change,
         }
+    }
+
+    #[test]
+    fn a_file_that_slept_is_the_same_and_one_with_something_to_do_does_not_sleep() {
+        let (id, timeouts, now) = (NodeId { ino: 7, serial: u64::MAX }, Timeouts::default(), Instant::now());
+        let attr = Attr { size: 9, mtime: Timestamp { seconds: -5, nanos: 1 }, ..shown_attr(7, &directory(10)) };
+        let mut node = Node::new(id, Handle::from_bytes(&[200; 128]).unwrap(), &attr, now, &timeouts);
+        node.lock().place = Some(Place { parent: u64::MAX, name: Name::from(&[b'n'; 255][..]) });
+        let woken = Node::unpack(&node.pack().unwrap()).unwrap();
+        assert_eq!((woken.id, &woken.handle, woken.kind), (node.id, &node.handle, node.kind));
+        assert_eq!(woken.lock().fresh(now), Some((attr, timeouts.dir_min)));
+        assert_eq!(woken.lock().place, node.lock().place);
+        node.lock().learn_rights(&Cred::new(1, 1), Access::READ, now);
+        assert!(node.pack().is_none());
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::attrs::{Origin, Outcome};
 use crate::dir::DirHandle;
 use crate::error::{Error, Result};
 use crate::files::OpenHandle;
-use crate::inode::{InodeTable, ROOT_INO};
+use crate::inode::{InodeTable, Limits, ROOT_INO};
 use crate::kernel::{Kernel, Stale};
 use crate::lacks::Lacks;
 use crate::leftovers::Journal;
@@ -34,6 +34,9 @@ const TICK: Duration = Duration::from_millis(250);
 
 /// How long the file system's size is believed.
 const STAT_AGE: Duration = Duration::from_secs(10);
+
+/// Files that are ready for use although nobody uses them.
+const AWAKE: usize = 16_384;
 
 /// A mounted file system. Cheap to clone; all clones are the same mount.
 ///
@@ -119,7 +122,7 @@ impl Vfs {
         let make = |id: crate::inode::NodeId| {
             Node::new(id, handle.clone(), &shown_attr(ROOT_INO, &attr), now, &options.timeouts)
         };
-        let (table, root) = InodeTable::new(options.idle_inodes, make);
+        let (table, root) = InodeTable::new(Limits { idle: options.idle_inodes, awake: AWAKE }, make);
         let slots = client.limits().slots as usize;
         let mount = Arc::new(Mount {
             root,
@@ -266,7 +269,7 @@ impl Vfs {
         let fileid = (attr.fsid == mount.root_fsid).then_some(attr.fileid);
         let node = {
             let mut table = mount.table.lock();
-            if let Some(known) = table.find(handle)
+            if let Some(known) = table.find(handle.as_bytes())
                 && known.kind != kind(attr.kind)
             {
                 // The server has given the handle to another file.
@@ -275,7 +278,7 @@ impl Vfs {
             let make = |id: crate::inode::NodeId| {
                 Node::new(id, handle.clone(), &shown_attr(id.ino, attr), Instant::now(), &mount.options.timeouts)
             };
-            table.intern(handle, fileid, make)
+            table.intern(handle.as_bytes(), fileid, make)
         };
         self.take_attr(&node, attr, sent);
         if let Some(place) = place {
