@@ -158,7 +158,9 @@ impl Mounted {
             () = signals.any() => return Err(Failure::Other("interrupted before the folder was mounted".to_owned())),
         };
         // Before the folder is there: then whoever uses it at once need not wait for it.
-        let _ = tokio::time::timeout(EXPECT_LIMIT, vfs.expect(&options.presented.of(&own_identity()))).await;
+        let me = options.presented.of(&own_identity());
+        let first = async { tokio::join!(vfs.expect(&me), local.find_out(&vfs, &me)) };
+        let _ = tokio::time::timeout(EXPECT_LIMIT, first).await;
         if let Some(farewell) = local.farewell() {
             vfs.set_farewell(farewell);
         }

@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
-use vfs::{Errno, Error, Farewell};
+use vfs::{Cred, Errno, Error, Farewell, ROOT_INO, Vfs};
 
 use overlay::Overlay;
 use policy::{MacFiles, Manners, Names, Xattrs};
@@ -90,6 +90,17 @@ impl Local {
         local.overlay = wants_files.then(|| Arc::new(Overlay::new(names, Arc::clone(&room), owner)));
         local.xattrs = wants_xattrs.then(|| Arc::new(XattrStore::new(xattrs, room)));
         Ok(local)
+    }
+
+    /// Has `vfs` find out whether the server keeps attributes, where that matters. One round trip at most. S3 Files says that it
+    /// does, because it makes some up; asked for others by name it says that there are none, but it lists none.
+    pub async fn find_out(&self, vfs: &Vfs, me: &Cred) {
+        if self.xattrs.is_some()
+            && vfs.keeps_xattrs()
+            && let Err(error) = vfs.listxattrs(me, ROOT_INO).await
+        {
+            tracing::debug!(%error, "the server's extended attributes");
+        }
     }
 
     /// Who is to be told of files that are gone; nobody, where nothing is kept.

@@ -200,12 +200,13 @@ impl Overlay {
         Ok(all)
     }
 
-    /// The directory in which something is to be made; that of a directory of the server may be missing.
-    fn make_home(&self, parent: Parent, directory: &Path) -> Result<()> {
+    /// The home of a directory of the server may be missing when something is to be made in it.
+    fn make_home(parent: Parent, directory: &Path) -> Result<()> {
+        if matches!(parent, Parent::Local(_)) {
+            return Ok(());
+        }
         match DirBuilder::new().mode(0o700).create(directory) {
-            Err(error) if matches!(parent, Parent::Home(_)) && error.kind() != ErrorKind::AlreadyExists => {
-                Err(refusal(&error, directory))
-            }
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(refusal(&error, directory)),
             _ => Ok(()),
         }
     }
@@ -224,7 +225,7 @@ impl Overlay {
         if !self.room.take(room::of_file(0)) {
             return Err(Error::Elsewhere(Errno::NoSpc));
         }
-        let made = self.make_home(parent, directory).and_then(|()| make().map_err(|error| refusal(&error, path)));
+        let made = Self::make_home(parent, directory).and_then(|()| make().map_err(|error| refusal(&error, path)));
         if made.is_err() {
             self.room.give(room::of_file(0));
             return made;
@@ -400,7 +401,7 @@ impl Overlay {
         self.check_change(cred, to, &destination, target.as_ref())?;
         let replaced = target.filter(|target| target.ino() != there.ino());
         let weight = replaced.map_or(0, |replaced| self.weight(&numbers, to, newname, &replaced));
-        self.make_home(to, &destination)?;
+        Self::make_home(to, &destination)?;
         let renamed = fs::rename(&old, &new).map_err(|error| refusal(&error, &old));
         if renamed.is_ok() {
             self.room.give(weight);

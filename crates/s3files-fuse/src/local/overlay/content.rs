@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, Permissions};
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -253,7 +254,7 @@ impl Overlay {
         let root = Cred::new(0, 0);
         self.with_file(&root, ino, 0, |file| {
             let names = file.list_xattr().map_err(|error| nowhere(&error))?;
-            Ok(names.map(|name| std::os::unix::ffi::OsStringExt::into_vec(name)).collect())
+            Ok(names.map(OsStringExt::into_vec).collect())
         })
     }
 
