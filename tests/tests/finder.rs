@@ -51,10 +51,11 @@ fn on_server(mock: &MockHandle, path: &str) -> bool {
 fn kept(lab: &Lab) -> Vec<PathBuf> {
     fn below(folder: &Path, found: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-            if entry.metadata().unwrap().is_dir() {
-                below(&entry.path(), found);
-            } else {
-                found.push(entry.path());
+            // What goes at this moment is gone.
+            match entry.metadata() {
+                Ok(metadata) if metadata.is_dir() => below(&entry.path(), found),
+                Ok(_) => found.push(entry.path()),
+                Err(_) => {}
             }
         }
     }

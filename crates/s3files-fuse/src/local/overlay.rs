@@ -1,8 +1,8 @@
 //! Local files: real files in a directory of ours for each directory of the server that has some.
 //!
-//! Regular files and directories only: there is no link here that could lead out of the overlay. What changes names, or
-//! goes by them, does so one after the other under one lock, so a path that was made of numbers is still right when it is
-//! used. Reading and writing go by descriptors and do not wait for it.
+//! Regular files and directories only: there is no link here that could lead out of the overlay. What changes names, goes
+//! by them, or makes a file longer does so one after the other under one lock, so a path that was made of numbers is still
+//! right when it is used, and no byte is counted twice. Reading goes by descriptors and does not wait for it.
 //!
 //! Everything here blocks on the disk.
 
