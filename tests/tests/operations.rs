@@ -23,29 +23,32 @@ async fn blocking(work: impl FnOnce() -> anyhow::Result<()> + Send + 'static) {
     tokio::task::spawn_blocking(work).await.unwrap().unwrap();
 }
 
+/// With and without a Mac's manners, which must not be seen in files that are not the Mac's own.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_basic_operation_does_what_it_says_and_the_referee_is_silent() {
-    let mock = std::sync::Arc::new(mock().await);
-    let target = std::sync::Arc::clone(&mock);
-    blocking(move || {
-        let lab = Lab::new(PRODUCT, LIMIT)?;
-        let mounted = lab.mount(&target, &[])?;
-        let root = mounted.folder();
-        files(&root);
-        directories(&root);
-        renames(&root);
-        links(&root);
-        attributes(&root);
-        large_and_sparse_files(&root);
-        fs::write(root.join("kept"), b"still here").unwrap();
-        mounted.umount()?;
-        let mounted = lab.mount(&target, &[])?;
-        assert_eq!(fs::read(mounted.path("kept")).unwrap(), b"still here");
-        mounted.umount()
-    })
-    .await;
-    assert_eq!(mock.verdict(), Vec::<String>::new());
-    mock.check_invariants().unwrap();
+    for options in [&[][..], &["--mac-files", "local", "--xattrs", "local", "--names", "nfc"]] {
+        let mock = std::sync::Arc::new(mock().await);
+        let target = std::sync::Arc::clone(&mock);
+        blocking(move || {
+            let lab = Lab::new(PRODUCT, LIMIT)?;
+            let mounted = lab.mount(&target, options)?;
+            let root = mounted.folder();
+            files(&root);
+            directories(&root);
+            renames(&root);
+            links(&root);
+            attributes(&root);
+            large_and_sparse_files(&root);
+            fs::write(root.join("kept"), b"still here").unwrap();
+            mounted.umount()?;
+            let mounted = lab.mount(&target, options)?;
+            assert_eq!(fs::read(mounted.path("kept")).unwrap(), b"still here");
+            mounted.umount()
+        })
+        .await;
+        assert_eq!(mock.verdict(), Vec::<String>::new());
+        mock.check_invariants().unwrap();
+    }
 }
 
 /// `df` asks for the size of the file system; an answer older than ten seconds is asked for anew in the background.

@@ -200,6 +200,7 @@ pub(crate) const LIMIT_ATTRS: Bitmap4 = Bitmap4::of(&[
     number::MAXREAD,
     number::MAXWRITE,
     number::LINK_SUPPORT,
+    number::ACLSUPPORT,
     number::SYMLINK_SUPPORT,
     number::XATTR_SUPPORT,
 ]);
@@ -403,6 +404,8 @@ pub struct Limits {
     pub symlinks: bool,
     /// Whether the server keeps extended attributes.
     pub xattrs: bool,
+    /// Whether the server keeps access control lists, so that a file's mode does not tell all about rights in it.
+    pub acls: bool,
 }
 
 #[cfg(test)]

@@ -571,6 +571,7 @@ mod tests {
             hard_links: true,
             symlinks: true,
             xattrs: true,
+            acls: false,
         };
         let engine = Arc::new(Engine::new(phases, reports, limits, &ClientOptions::default()));
         engine.report_flags(1, 1);

@@ -233,6 +233,7 @@ fn limits(attrs: &Attrs, granted: &Granted, options: &ClientOptions) -> Limits {
         hard_links: attrs.link_support.unwrap_or(true),
         symlinks: attrs.symlink_support.unwrap_or(true),
         xattrs: attrs.xattr_support.unwrap_or(false),
+        acls: attrs.aclsupport.is_some_and(|kinds| kinds != 0),
     }
 }
 

@@ -5,7 +5,7 @@
 //! (`statfs`, `forget`) is done on the spot.
 //!
 //! [`adapter`] holds one method for each request, [`caller`] finds out who asks, [`convert`] turns words of one side
-//! into words of the other, [`reply`] gives answers, [`invalidate`] tells the kernel what it must forget, [`session`]
+//! into words of the other, [`view`] puts local files beside those of the server, [`reply`] gives answers, [`invalidate`] tells the kernel what it must forget, [`session`]
 //! mounts and ends.
 
 mod adapter;
@@ -15,5 +15,6 @@ mod interrupt;
 mod invalidate;
 mod reply;
 mod session;
+mod view;
 
 pub use session::{MountOptions, Session, check_available, unmount};

@@ -16,6 +16,7 @@ mod home;
 mod identity;
 mod leftovers;
 mod live;
+mod local;
 mod logging;
 mod login;
 #[cfg(any(target_os = "macos", test))]

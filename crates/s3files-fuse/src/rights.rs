@@ -76,7 +76,7 @@ impl FirstRefusal {
 pub fn is_refusal(error: &vfs::Error) -> bool {
     match error {
         // What this mount was told not to allow needs no explanation.
-        vfs::Error::ReadOnly => false,
+        vfs::Error::ReadOnly | vfs::Error::Elsewhere(_) => false,
         error => matches!(error.errno(), Errno::Access | Errno::Perm | Errno::RoFs),
     }
 }

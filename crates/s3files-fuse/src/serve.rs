@@ -20,6 +20,8 @@ use crate::folder;
 use crate::fuse::{self, MountOptions, Session};
 use crate::leftovers::OwnJournal;
 use crate::live::{About, Live};
+use crate::local::Local;
+use crate::local::rights::Owner;
 use crate::walk::own_identity;
 
 /// How long connecting may take in all: credentials, DNS, TCP, TLS, bind and the session, each with its own limit.
@@ -40,6 +42,8 @@ pub struct Source {
     pub client: ClientOptions,
     /// Host and port, for messages.
     pub address: String,
+    /// The file system behind it, where its id is known.
+    pub file_system: Option<String>,
 }
 
 impl Source {
@@ -49,9 +53,14 @@ impl Source {
         format!("{}/{}", self.address, names.join("/"))
     }
 
+    /// The same for every mount of the same file system, whichever way it is reached.
+    fn file_system(&self) -> String {
+        self.file_system.clone().unwrap_or_else(|| self.address.clone())
+    }
+
     /// Makes the session and a file system over it.
     pub async fn connect(self, options: VfsOptions) -> Result<(Vfs, Client), Failure> {
-        let Self { dial, client, address } = self;
+        let Self { dial, client, address, .. } = self;
         let names: Vec<_> = client.root.iter().map(|name| String::from_utf8_lossy(name)).collect();
         let path = if names.is_empty() { String::new() } else { format!("/{}", names.join("/")) };
         let connecting = Client::connect(dial, client);
@@ -134,6 +143,7 @@ impl Mounted {
         let mut signals = Signals::new().map_err(own)?;
         let what = source.what();
         let read_only = vfs_options.read_only;
+        let local = open_local(&source, &options).await?;
         let about = About {
             folder: folder.clone(),
             target: options.source.clone(),
@@ -148,10 +158,15 @@ impl Mounted {
             () = signals.any() => return Err(Failure::Other("interrupted before the folder was mounted".to_owned())),
         };
         // Before the folder is there: then whoever uses it at once need not wait for it.
-        let _ = tokio::time::timeout(EXPECT_LIMIT, vfs.expect(&options.presented.of(&own_identity()))).await;
+        let me = options.presented.of(&own_identity());
+        let first = async { tokio::join!(vfs.expect(&me), local.find_out(&vfs, &me)) };
+        let _ = tokio::time::timeout(EXPECT_LIMIT, first).await;
+        if let Some(farewell) = local.farewell() {
+            vfs.set_farewell(farewell);
+        }
         let mounting = {
             let (vfs, folder, runtime) = (vfs.clone(), folder.clone(), Handle::current());
-            tokio::task::spawn_blocking(move || Session::start(&vfs, &folder, &options, &runtime)).await
+            tokio::task::spawn_blocking(move || Session::start(&vfs, local, &folder, &options, &runtime)).await
         };
         let session = match mounting {
             Ok(Ok(session)) => session,
@@ -305,6 +320,22 @@ impl Mounted {
             tracing::warn!("programs still have files open; they get errors from now on");
         }
     }
+}
+
+/// What is kept on this computer for a file system.
+async fn open_local(source: &Source, options: &MountOptions) -> Result<Local, Failure> {
+    let (file_system, manners) = (source.file_system(), options.manners);
+    let me = options.presented.of(&own_identity());
+    // Only root can give files to others.
+    let is_root = nix::unistd::geteuid().is_root();
+    let owner = if is_root { Owner::AsOnDisk } else { Owner::Always(me.uid, me.gid) };
+    let opening = tokio::task::spawn_blocking(move || Local::open(manners, &file_system, owner));
+    opening.await.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(|error| {
+        Failure::Other(format!(
+            "nothing can be kept on this computer ({error}); set HOME or XDG_STATE_HOME to a folder that can be written, or \
+             mount with --mac-files store --xattrs server"
+        ))
+    })
 }
 
 /// Has hidden files noted for the mount after a crash, and removes what mounts of the same before this one have left.

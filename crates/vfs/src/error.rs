@@ -80,6 +80,9 @@ pub enum Error {
     /// The request makes no sense, or the protocol has no way to carry it out.
     #[error("{0}")]
     Invalid(&'static str),
+    /// What a layer above keeps by itself could not be had.
+    #[error("on this computer: {0:?}")]
+    Elsewhere(Errno),
     /// The file system is being unmounted.
     #[error("the file system is being unmounted")]
     Closed,
@@ -90,7 +93,7 @@ impl Error {
     pub fn errno(&self) -> Errno {
         match self {
             Self::Client(error) => error.errno(),
-            Self::Writeback(errno) => *errno,
+            Self::Writeback(errno) | Self::Elsewhere(errno) => *errno,
             Self::NoInode(_) | Self::NameChanged => Errno::Stale,
             Self::BadHandle => Errno::BadF,
             Self::ReadOnly => Errno::RoFs,

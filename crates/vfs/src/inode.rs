@@ -27,6 +27,10 @@ pub const ROOT_INO: u64 = 1;
 /// Numbers from here on are ours; no file system in use hands out such a `fileid`.
 const INVENTED: u64 = 1 << 63;
 
+/// Numbers from here on are never handed out here: a layer above may use them for files of its own. Invented ones are
+/// counted up from 2^63 and do not get this far.
+pub const FOREIGN_INO: u64 = 3 << 62;
+
 /// How many invented numbers outlive their entry, so that a forgotten inode gets its old number back.
 const REMEMBERED: usize = 1 << 16;
 

@@ -1,6 +1,7 @@
 //! What a file system means, over an NFSv4 client: inodes, names, attributes, pages, read-ahead, write-back.
 #![forbid(unsafe_code)]
 
+mod alike;
 pub mod attr;
 mod attrs;
 #[cfg(feature = "bench")]
@@ -10,6 +11,7 @@ mod copy;
 mod dir;
 mod error;
 mod extents;
+mod farewell;
 mod files;
 mod inode;
 mod kernel;
@@ -39,7 +41,8 @@ mod xattrs;
 pub use attr::{Attr, FileKind, Timestamp};
 pub use attrs::Timeouts;
 pub use error::{Error, Result};
-pub use inode::ROOT_INO;
+pub use farewell::Farewell;
+pub use inode::{FOREIGN_INO, ROOT_INO};
 pub use leftovers::{Journal, Leftover};
 pub use locks::{Caller, Lock};
 pub use name::Name;
@@ -50,3 +53,4 @@ pub use types::{
     Unwritten, VfsOptions,
 };
 pub use vfs::Vfs;
+pub use xattrs::is_made_up;

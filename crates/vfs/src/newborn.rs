@@ -350,6 +350,11 @@ impl Vfs {
         newborns.of_name(dir, name).map(|newborn| newborn.entry())
     }
 
+    /// Whether a name is that of one of these.
+    pub(crate) fn is_newborn(&self, dir: u64, name: &[u8]) -> bool {
+        self.mount().newborns.lock().of_name(dir, name).is_some()
+    }
+
     /// Attributes of one of these.
     pub(crate) fn newborn_attr(&self, ino: u64) -> Option<(Attr, Duration)> {
         let newborn = self.mount().newborns.lock().files.get(&ino).cloned()?;

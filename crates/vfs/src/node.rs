@@ -429,7 +429,7 @@ impl NodeState {
         rights.push(Rights { cred: cred.clone(), granted, asked_at: now, of });
     }
 
-    const fn rights_of(&self) -> (u32, u32, u32) {
+    pub(crate) const fn rights_of(&self) -> (u32, u32, u32) {
         let attr = self.attrs.last();
         (attr.mode(), attr.uid, attr.gid)
     }

@@ -14,6 +14,11 @@ use crate::node::Node;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fh(pub u64);
 
+impl Fh {
+    /// Numbers from here on are never handed out here: a layer above may use them for what it has open by itself.
+    pub const FOREIGN: u64 = 1 << 63;
+}
+
 /// A name's file and for how long the answer may be kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {

@@ -10,10 +10,12 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::alike::Alike;
 use crate::attr::{Attr, FileKind};
 use crate::attrs::{Origin, Outcome};
 use crate::dir::DirHandle;
 use crate::error::{Error, Result};
+use crate::farewell::Farewell;
 use crate::files::OpenHandle;
 use crate::inode::{InodeTable, Limits, ROOT_INO};
 use crate::kernel::{Kernel, Stale};
@@ -79,6 +81,8 @@ pub(crate) struct Mount {
     pub(crate) siblings: Locked<Siblings>,
     pub(crate) lacks: Lacks,
     pub(crate) journal: Locked<Option<Arc<dyn Journal>>>,
+    pub(crate) farewell: Locked<Option<Arc<dyn Farewell>>>,
+    pub(crate) alike: Locked<Alike>,
     /// Bytes of extended attributes that are remembered.
     pub(crate) xattr_bytes: Arc<std::sync::atomic::AtomicUsize>,
     hidden_prefix: Vec<u8>,
@@ -148,6 +152,8 @@ impl Vfs {
             siblings: Locked::default(),
             lacks: Lacks::default(),
             journal: Locked::default(),
+            farewell: Locked::default(),
+            alike: Locked::default(),
             xattr_bytes: Arc::default(),
             hidden_prefix: format!(".nfs.s3files.{}.", uuid::Uuid::new_v4().simple()).into_bytes(),
             next_hidden: AtomicU64::new(1),

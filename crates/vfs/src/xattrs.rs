@@ -145,10 +145,21 @@ impl NodeState {
     }
 }
 
+/// Whether the server makes an attribute of this name up when it is asked, whether or not it keeps any.
+pub fn is_made_up(name: &[u8]) -> bool {
+    name.starts_with(VIRTUAL)
+}
+
 impl Vfs {
+    /// Whether the server keeps extended attributes, as far as is known without asking.
+    pub fn keeps_xattrs(&self) -> bool {
+        let all = [Feature::GetXattr, Feature::SetXattr, Feature::ListXattrs];
+        self.mount().client.limits().xattrs && !all.into_iter().any(|feature| self.mount().lacks.contains(feature))
+    }
+
     /// Whether the file can have extended attributes of users (Linux knows none of links, devices and the like).
     fn check_kept(&self, feature: Feature, name: Option<&[u8]>) -> Result<()> {
-        if name.is_some_and(|name| name.starts_with(VIRTUAL)) && feature == Feature::GetXattr {
+        if name.is_some_and(is_made_up) && feature == Feature::GetXattr {
             return Ok(());
         }
         let lacks = &self.mount().lacks;
@@ -183,7 +194,7 @@ impl Vfs {
         Self::check_xattr_name(name)?;
         self.check_kept(Feature::GetXattr, Some(name))?;
         Self::check_kind(&node).map_err(|_| Error::NoAttribute)?;
-        let is_virtual = name.starts_with(VIRTUAL);
+        let is_virtual = is_made_up(name);
         if !is_virtual {
             let state = node.lock();
             if let Some(known) = state.known_xattrs(self, cred, Instant::now()) {

@@ -112,7 +112,8 @@ fn source(mock: &MockHandle) -> Result<Source, Failure> {
     let connector = Connector::new(config)?;
     let address = connector.address();
     let client = ClientOptions { cred: own_identity(), ..ClientOptions::default() };
-    Ok(Source { dial: Arc::new(connector), client, address })
+    let file_system = connector.file_system_id().map(ToString::to_string);
+    Ok(Source { dial: Arc::new(connector), client, address, file_system })
 }
 
 fn new_folder() -> Result<PathBuf, Failure> {

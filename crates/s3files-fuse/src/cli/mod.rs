@@ -10,6 +10,7 @@ mod lock;
 mod login;
 mod logs;
 mod ls;
+mod manners;
 mod mount;
 mod reference;
 mod served;

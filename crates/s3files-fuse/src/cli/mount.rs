@@ -8,6 +8,7 @@ use clap::Args;
 use vfs::{Timeouts, VfsOptions};
 
 use super::block_on;
+use super::manners::MannersArgs;
 use super::source::SourceArgs;
 use crate::background::{self, Reporter};
 use crate::config::Named;
@@ -64,6 +65,8 @@ pub struct MountArgs {
     presented: Presented,
     #[command(flatten)]
     shown: Shown,
+    #[command(flatten)]
+    manners: MannersArgs,
     /// Memory for file data that was read.
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256M", help_heading = "Memory")]
     cache_size: u64,
@@ -234,6 +237,7 @@ impl MountArgs {
             no_exec: self.noexec,
             presented: self.presented.clone(),
             shown: self.shown,
+            manners: self.manners.manners(),
             log: log.map(Path::to_owned),
             #[cfg(target_os = "macos")]
             volume_name: self
@@ -269,7 +273,7 @@ pub fn time(text: &str) -> Result<Duration, String> {
 }
 
 /// Bytes, with K, M or G for powers of 1,024.
-fn size(text: &str) -> Result<u64, String> {
+pub fn size(text: &str) -> Result<u64, String> {
     let (digits, shift) = match text.char_indices().last() {
         Some((at, 'k' | 'K')) => (&text[..at], 10),
         Some((at, 'm' | 'M')) => (&text[..at], 20),

@@ -130,7 +130,8 @@ fn table<'a>(text: &mut String, args: impl Iterator<Item = &'a Arg>) {
         }
         let values: Vec<_> = arg.get_possible_values().iter().map(|value| format!("`{}`", value.get_name())).collect();
         if !values.is_empty() && !settings::is_switch(arg) {
-            let _ = write!(help, " One of {}.", values.join(", "));
+            let end = if help.is_empty() || help.ends_with(['.', ')', ';']) { "" } else { "." };
+            let _ = write!(help, "{end} One of {}.", values.join(", "));
         }
         let defaults: Vec<_> = arg.get_default_values().iter().map(|value| value.to_string_lossy()).collect();
         let default = match defaults.join(",") {

@@ -102,7 +102,8 @@ impl SourceArgs {
         let plan = self.plan().await?;
         let connector = plan.connector()?;
         let address = connector.address();
-        Ok(Source { dial: Arc::new(connector), client: plan.client, address })
+        let file_system = connector.file_system_id().map(ToString::to_string);
+        Ok(Source { dial: Arc::new(connector), client: plan.client, address, file_system })
     }
 
     /// What the options come to. Asks the AWS configuration for the region, and AWS for the file system behind a load

@@ -24,12 +24,14 @@ use fuser::{
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
-use vfs::{Cred, DirItem, Fh, Looked, Opened, SetAttr, Vfs};
+use vfs::{Cred, Fh, Looked, Opened, SetAttr, Vfs};
 
 use super::caller::{Caller, Groups};
 use super::interrupt::{or_undone, unless_told_to_end};
+use super::view::{Item, View};
 use super::{convert, reply};
 use crate::identity::{Presented, Shown};
+use crate::local::Local;
 use crate::rights::FirstRefusal;
 
 /// Most bytes of one READ or WRITE: as much as one READ or WRITE of the session carries.
@@ -43,7 +45,7 @@ const LISTING_BYTES: usize = 64 << 10;
 /// Unit in which `statfs` counts.
 const STATFS_BLOCK: u32 = 4096;
 
-/// Answers the kernel's requests through a [`Vfs`].
+/// Answers the kernel's requests through a [`View`] of `vfs`, which is what `vfs` is called below.
 #[derive(Debug)]
 pub struct Adapter {
     work: Worker,
@@ -54,7 +56,7 @@ pub struct Adapter {
 /// Runs requests.
 #[derive(Debug, Clone)]
 struct Worker {
-    vfs: Vfs,
+    vfs: View,
     groups: Arc<Groups>,
     runtime: Handle,
     tasks: TaskTracker,
@@ -63,14 +65,22 @@ struct Worker {
 
 impl Adapter {
     /// Runs its tasks on `runtime`, and counts them in `tasks` so that the end can wait for them.
-    pub fn new(vfs: Vfs, presented: Presented, shown: Shown, runtime: Handle, tasks: TaskTracker) -> Self {
+    pub fn new(
+        vfs: Vfs,
+        local: Local,
+        presented: Presented,
+        shown: Shown,
+        runtime: Handle,
+        tasks: TaskTracker,
+    ) -> Self {
+        let vfs = View::new(vfs, local);
         let in_flight = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
         let work = Worker { vfs, groups: Arc::new(Groups::new(presented)), runtime, tasks, in_flight };
         Self { work, first_refusal: FirstRefusal::default(), shown }
     }
 
     /// Does `work` without counting it among those under way: it may wait for another program.
-    fn start_waiting<F>(&self, work: impl FnOnce(Vfs) -> F)
+    fn start_waiting<F>(&self, work: impl FnOnce(View) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -79,7 +89,7 @@ impl Adapter {
 
     /// Does `work` with the identity of who asks: on this thread as far as it gets without waiting, which is to the end
     /// where everything is known or only has to be taken, and else in a task of its own.
-    fn start<F>(&self, request: &Request, work: impl FnOnce(Vfs, Cred) -> F + Send + 'static)
+    fn start<F>(&self, request: &Request, work: impl FnOnce(View, Cred) -> F + Send + 'static)
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -244,7 +254,7 @@ impl Filesystem for Adapter {
             let is_first = first.is(&outcome);
             reply::entry(reply, shown, outcome);
             if is_first {
-                first.explain(&vfs, &cred, parent.0).await;
+                first.explain(vfs.server(), &cred, parent.0).await;
             }
         });
     }
@@ -272,7 +282,7 @@ impl Filesystem for Adapter {
             let is_first = first.is(&outcome);
             reply::entry(reply, shown, outcome);
             if is_first {
-                first.explain(&vfs, &cred, parent.0).await;
+                first.explain(vfs.server(), &cred, parent.0).await;
             }
         });
     }
@@ -321,7 +331,7 @@ impl Filesystem for Adapter {
             let is_first = flags.write && first.is(&outcome);
             reply::opened(reply, outcome);
             if is_first {
-                first.explain(&vfs, &cred, ino.0).await;
+                first.explain(vfs.server(), &cred, ino.0).await;
             }
         });
     }
@@ -401,8 +411,8 @@ impl Filesystem for Adapter {
             {
                 Ok(items) => {
                     for item in items {
-                        let (kind, name) = (convert::file_type(item.kind), OsStr::from_bytes(&item.name));
-                        if reply.add(INodeNo(item.ino), item.offset, kind, name) {
+                        let (kind, name) = (convert::file_type(item.kind()), OsStr::from_bytes(item.name()));
+                        if reply.add(INodeNo(item.ino()), item.offset(), kind, name) {
                             break;
                         }
                     }
@@ -493,7 +503,7 @@ impl Filesystem for Adapter {
             let is_first = first.is(&outcome);
             reply::created(reply, shown, outcome);
             if is_first {
-                first.explain(&vfs, &cred, parent.0).await;
+                first.explain(vfs.server(), &cred, parent.0).await;
             }
         });
     }
@@ -505,7 +515,7 @@ impl Filesystem for Adapter {
         name: &OsStr,
         value: &[u8],
         flags: i32,
-        _position: u32,
+        position: u32,
         reply: ReplyEmpty,
     ) {
         let Some(name) = convert::xattr_name(name) else {
@@ -516,7 +526,7 @@ impl Filesystem for Adapter {
         };
         let value = Bytes::copy_from_slice(value);
         self.start(request, move |vfs, cred| async move {
-            reply::xattr_changed(reply, vfs.setxattr(&cred, ino.0, &name, value, set).await);
+            reply::xattr_changed(reply, vfs.setxattr(&cred, ino.0, &name, value, set, position).await);
         });
     }
 
@@ -693,36 +703,38 @@ impl Filesystem for Adapter {
 /// An entry that the kernel takes counts as a lookup, and must be counted before the answer leaves: the kernel may
 /// forget it right after. "." and ".." it never counts.
 async fn add_plus(
-    vfs: &Vfs,
+    vfs: &View,
     cred: &Cred,
     parent: u64,
-    item: &DirItem,
+    item: &Item,
     shown: Shown,
     reply: &mut ReplyDirectoryPlus,
 ) -> bool {
-    let name = OsStr::from_bytes(&item.name);
-    let is_dot = matches!(&*item.name, b"." | b"..");
-    if let Some(entry) = &item.entry {
+    let (ino, offset, name) = (INodeNo(item.ino()), item.offset(), OsStr::from_bytes(item.name()));
+    let is_dot = matches!(item.name(), b"." | b"..");
+    if let Item::Server(item) = item
+        && let Some(entry) = &item.entry
+    {
         let (ttl, attr) = (reply::single_ttl(entry), convert::file_attr(&entry.attr, shown));
-        let full = reply.add(INodeNo(item.ino), item.offset, name, &ttl, &attr, Generation(entry.generation));
+        let full = reply.add(ino, offset, name, &ttl, &attr, Generation(entry.generation));
         if !full && !is_dot {
             vfs.accepted(item);
         }
         return full;
     }
     let mut attr = convert::no_file();
-    attr.kind = convert::file_type(item.kind);
+    attr.kind = convert::file_type(item.kind());
     if is_dot {
-        attr.ino = INodeNo(item.ino);
-        return reply.add(attr.ino, item.offset, name, &std::time::Duration::ZERO, &attr, Generation(0));
+        attr.ino = ino;
+        return reply.add(ino, offset, name, &std::time::Duration::ZERO, &attr, Generation(0));
     }
-    // The server did not say what this is. Asking costs a round trip, but an entry without a number is one that the C
-    // library does not show.
-    let Ok(Looked::Found(entry)) = vfs.lookup(cred, parent, &item.name).await else {
-        return reply.add(INodeNo(0), item.offset, name, &std::time::Duration::ZERO, &attr, Generation(0));
+    // The server did not say what this is, or it is local. Asking the server costs a round trip, but an entry without a
+    // number is one that the C library does not show.
+    let Ok(Looked::Found(entry)) = vfs.lookup_listed(cred, parent, item).await else {
+        return reply.add(INodeNo(0), offset, name, &std::time::Duration::ZERO, &attr, Generation(0));
     };
     let (ttl, attr) = (reply::single_ttl(&entry), convert::file_attr(&entry.attr, shown));
-    let full = reply.add(INodeNo(item.ino), item.offset, name, &ttl, &attr, Generation(entry.generation));
+    let full = reply.add(ino, offset, name, &ttl, &attr, Generation(entry.generation));
     if full {
         vfs.forget(entry.attr.ino, 1);
     }

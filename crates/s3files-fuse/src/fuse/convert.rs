@@ -228,6 +228,16 @@ pub fn xattr_name(name: &OsStr) -> Option<Bytes> {
     name.as_bytes().strip_prefix(XATTR_PREFIX).map(Bytes::copy_from_slice)
 }
 
+/// The same of bytes.
+pub fn xattr_name_of(name: &[u8]) -> Option<Bytes> {
+    xattr_name(OsStr::from_bytes(name))
+}
+
+/// A name as this system has it.
+pub fn full_xattr_name(name: &[u8]) -> Vec<u8> {
+    [XATTR_PREFIX, name].concat()
+}
+
 /// What there is to say of an attribute of another namespace.
 pub fn absent_xattr(name: &OsStr) -> fuser::Errno {
     if name.as_bytes() == b"security.capability" { fuser::Errno::NO_XATTR } else { fuser::Errno::EOPNOTSUPP }

@@ -20,6 +20,8 @@ use super::adapter::Adapter;
 use super::invalidate::Invalidator;
 use crate::failure::Failure;
 use crate::identity::{Presented, Shown};
+use crate::local::Local;
+use crate::local::policy::Manners;
 
 /// How long the last requests may take once the folder is unmounted; nobody waits for their answers any more.
 const LAST_REQUESTS: Duration = Duration::from_secs(30);
@@ -54,6 +56,8 @@ pub struct MountOptions {
     pub presented: Presented,
     /// Whom files are shown to belong to.
     pub shown: Shown,
+    /// What stays on this computer.
+    pub manners: Manners,
     /// The log file, to be shown.
     pub log: Option<PathBuf>,
 }
@@ -95,10 +99,16 @@ pub struct Session {
 
 impl Session {
     /// Mounts `vfs` on `folder`. Blocks for as long as the kernel takes, so not on a thread that answers requests.
-    pub fn start(vfs: &Vfs, folder: &Path, options: &MountOptions, runtime: &Handle) -> Result<Self, Failure> {
+    pub fn start(
+        vfs: &Vfs,
+        local: Local,
+        folder: &Path,
+        options: &MountOptions,
+        runtime: &Handle,
+    ) -> Result<Self, Failure> {
         let tasks = TaskTracker::new();
-        let adapter =
-            Adapter::new(vfs.clone(), options.presented.clone(), options.shown, runtime.clone(), tasks.clone());
+        let (presented, shown) = (options.presented.clone(), options.shown);
+        let adapter = Adapter::new(vfs.clone(), local, presented, shown, runtime.clone(), tasks.clone());
         let (session, pending) = open(adapter, folder, options)?;
         let thread_failed = |error: io::Error| Failure::Mount { folder: folder.to_owned(), detail: error.to_string() };
         let invalidator = Invalidator::start(session.notifier()).map_err(thread_failed)?;

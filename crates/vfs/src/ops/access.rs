@@ -4,9 +4,11 @@ use std::time::Instant;
 
 use nfs4_client::{Access, Cred};
 
+use crate::alike::Judged;
 use crate::attr::FileKind;
 use crate::error::{Error, Result};
 use crate::inode::ROOT_INO;
+use crate::node::Node;
 use crate::vfs::Vfs;
 
 impl Vfs {
@@ -32,22 +34,44 @@ impl Vfs {
         if wanted == Access::default() {
             return Ok(());
         }
-        let limit = self.mount().options.timeouts.dir_max;
+        if node.lock().attrs.fresh_change(Instant::now()).is_none() {
+            // Whoever asks about all files of a directory gets them anew in one go.
+            self.refresh_siblings(cred, &node).await;
+        }
         let sent = Instant::now();
-        let known = {
-            let state = node.lock();
-            state.attrs.fresh_change(sent).and_then(|_| state.rights(cred, sent, limit))
-        };
+        let known = self.known_rights(cred, &node, sent);
         let granted = if let Some(granted) = known {
             granted
         } else {
             let asked = self.mount().client.access(cred, &node.handle, Access::ALL).await;
             let (granted, attr) = self.heard(&node, asked)?;
             self.take_attr(&node, &attr, sent);
-            node.lock().learn_rights(cred, granted, sent);
+            let judged = {
+                let mut state = node.lock();
+                state.learn_rights(cred, granted, sent);
+                Judged { kind: node.kind, of: state.rights_of() }
+            };
+            self.mount().alike.lock().learn(cred, judged, granted, sent);
             granted
         };
         if granted.contains(wanted) { Ok(()) } else { Err(Error::Denied) }
+    }
+
+    /// What somebody may do with a file, as far as the server has said so, of it or of one that is judged alike.
+    fn known_rights(&self, cred: &Cred, node: &Node, now: Instant) -> Option<Access> {
+        let limit = self.mount().options.timeouts.dir_max;
+        let judged = {
+            let state = node.lock();
+            state.attrs.fresh_change(now)?;
+            if let Some(granted) = state.rights(cred, now, limit) {
+                return Some(granted);
+            }
+            Judged { kind: node.kind, of: state.rights_of() }
+        };
+        if self.mount().client.limits().acls {
+            return None;
+        }
+        self.mount().alike.lock().find(cred, judged, now, limit)
     }
 
     /// Whoever mounts looks into it first: asks what they may do in the root, while its listing is on its way, so that

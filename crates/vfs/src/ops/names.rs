@@ -78,6 +78,15 @@ impl Vfs {
         });
     }
 
+    /// Whether a name stands for something, as far as that can be told without asking.
+    pub fn remembers(&self, cred: &Cred, parent: u64, name: &[u8]) -> Option<bool> {
+        if self.is_newborn(parent, name) {
+            return Some(true);
+        }
+        let dir = self.directory(parent).ok()?;
+        self.remembered(cred, &dir, name).map(|remembered| !matches!(remembered, Remembered::Missing))
+    }
+
     /// For how long a name may be taken for missing.
     fn missing_ttl(dir: &Node, name: &[u8], now: Instant) -> Duration {
         let mut state = dir.lock();

@@ -96,7 +96,9 @@ impl Vfs {
             Ok(info) => {
                 node.lock().gone_from(&Place { parent: dir.ino(), name: Name::from(&name) });
                 own.done(info, vec![Edit(name.into(), Dentry::Missing)], self.mount().options.timeouts.dir_min);
-                self.lost_a_name(node);
+                if self.lost_a_name(node) {
+                    self.say_farewell(node).await;
+                }
                 self.keep_watched(cred, dir);
                 Ok(())
             }
@@ -110,8 +112,8 @@ impl Vfs {
         }
     }
 
-    /// A file has one name less; without any it is gone.
-    fn lost_a_name(&self, node: &Arc<Node>) {
+    /// A file has one name less; without any it is gone, which is the answer.
+    fn lost_a_name(&self, node: &Arc<Node>) -> bool {
         let last = {
             let mut state = node.lock();
             let links = state.attrs.last().nlink;
@@ -128,6 +130,7 @@ impl Vfs {
             self.mount().table.lock().retire(node.id);
             self.mount().pages.lock().drop_file(node.id.serial);
         }
+        last
     }
 
     /// Renames an open file out of sight.
@@ -298,8 +301,9 @@ impl Vfs {
         }
         if let Some(target) = target
             && target.lock().hidden().is_none()
+            && self.lost_a_name(&target)
         {
-            self.lost_a_name(&target);
+            self.say_farewell(&target).await;
         }
         Ok(())
     }

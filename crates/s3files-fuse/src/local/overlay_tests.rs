@@ -1,0 +1,137 @@
+#![allow(clippy::unwrap_used)]
+use super::*;
+use vfs::SetAttr;
+
+const HOME: Parent = Parent::Home(Key([1; 16]));
+const OTHER: Parent = Parent::Home(Key([2; 16]));
+
+struct Stage {
+    directory: tempfile::TempDir,
+    overlay: Overlay,
+    me: Cred,
+}
+
+fn stage(limit: u64) -> Stage {
+    let directory = tempfile::tempdir().unwrap();
+    let room = Arc::new(Room::new(limit, 0));
+    let overlay = Overlay::new(directory.path().to_owned(), room, Owner::Always(1000, 1000));
+    Stage { directory, overlay, me: Cred::new(1000, 1000) }
+}
+
+const WRITING: OpenFlags =
+    OpenFlags { read: true, write: true, append: false, truncate: false, exclusive: false, sync: false, direct: false };
+
+impl Stage {
+    fn write(&self, parent: Parent, name: &[u8], data: &[u8]) -> Result<u64> {
+        let (entry, opened) = self.overlay.create(&self.me, parent, name, 0o644, WRITING)?;
+        let written = self.overlay.write(opened.fh, 0, data);
+        self.overlay.release(opened.fh)?;
+        written.map(|_| entry.attr.ino)
+    }
+
+    fn names(&self, parent: Parent) -> Vec<String> {
+        let listed = self.overlay.list(parent).unwrap();
+        listed.into_iter().map(|item| String::from_utf8(item.name).unwrap()).collect()
+    }
+
+    /// What is counted is what is there.
+    fn check(&self) {
+        // A home counts nothing itself.
+        let homes = fs::read_dir(self.directory.path()).unwrap().flatten();
+        let there: u64 = homes.map(|home| room::weight(&home.path())).sum();
+        assert_eq!(self.overlay.room.used(), there);
+    }
+}
+
+#[test]
+fn files_are_made_found_renamed_and_removed_and_leave_nothing() {
+    let stage = stage(1 << 20);
+    let overlay = &stage.overlay;
+    assert!(matches!(overlay.lookup(HOME, b"._a").unwrap(), Looked::Missing { .. }));
+    let ino = stage.write(HOME, b"._a", b"one").unwrap();
+    assert_eq!(overlay.getattr(ino).unwrap().0.size, 3);
+    assert_eq!(stage.names(HOME), ["._a"]);
+    overlay.rename(&stage.me, (HOME, b"._a"), (OTHER, b"._b"), true).unwrap();
+    assert_eq!((stage.names(HOME).len(), stage.names(OTHER)), (0, vec!["._b".to_owned()]));
+    stage.write(OTHER, b"._c", b"longer").unwrap();
+    assert_eq!(overlay.rename(&stage.me, (OTHER, b"._b"), (OTHER, b"._c"), true).unwrap_err().errno(), Errno::Exist);
+    overlay.rename(&stage.me, (OTHER, b"._b"), (OTHER, b"._c"), false).unwrap();
+    stage.check();
+    let opened = overlay.open(&stage.me, ino, OpenFlags { read: true, ..OpenFlags::default() }).unwrap();
+    assert_eq!(overlay.read(opened.fh, 1, 100).unwrap().concat(), b"ne");
+    overlay.unlink(&stage.me, OTHER, b"._c").unwrap();
+    assert_eq!(overlay.read(opened.fh, 0, 100).unwrap().concat(), b"one", "it is open");
+    assert_eq!(overlay.getattr(ino).unwrap().0.nlink, 0);
+    overlay.release(opened.fh).unwrap();
+    assert_eq!(overlay.room.used(), 0);
+    assert_eq!(fs::read_dir(stage.directory.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn directories_have_what_is_in_them_and_go_with_that_of_the_server() {
+    let stage = stage(1 << 20);
+    let overlay = &stage.overlay;
+    let trash = Parent::Local(overlay.mkdir(&stage.me, HOME, b".Trashes", 0o755).unwrap().attr.ino);
+    stage.write(trash, b"any name", b"x").unwrap();
+    assert_eq!(overlay.rmdir(&stage.me, HOME, b".Trashes").unwrap_err().errno(), Errno::NotEmpty);
+    overlay.rename(&stage.me, (HOME, b".Trashes"), (HOME, b".fseventsd"), false).unwrap();
+    assert_eq!(stage.names(trash), ["any name"]);
+    assert_eq!(overlay.unlink(&stage.me, HOME, b".fseventsd").unwrap_err().errno(), Errno::IsDir);
+    stage.check();
+    overlay.drop_home(Key([1; 16]));
+    assert_eq!(overlay.lookup(trash, b"any name").unwrap_err().errno(), Errno::Stale);
+    assert_eq!(overlay.room.used(), 0);
+}
+
+#[test]
+fn a_full_overlay_refuses_and_what_was_refused_counts_nothing() {
+    let stage = stage(10_000);
+    let overlay = &stage.overlay;
+    assert_eq!(stage.write(HOME, b"._a", &[0; 9000]).unwrap_err().errno(), Errno::NoSpc);
+    let ino = stage.write(HOME, b"._a", &[1; 5000]).unwrap();
+    let longer = SetAttr { size: Some(20_000), ..SetAttr::default() };
+    assert_eq!(overlay.setattr(&stage.me, ino, None, longer).unwrap_err().errno(), Errno::NoSpc);
+    for n in 0..3 {
+        overlay.mkdir(&stage.me, HOME, format!("._{n}").as_bytes(), 0o755).unwrap();
+    }
+    assert_eq!(overlay.mkdir(&stage.me, HOME, b"._9", 0o755).unwrap_err().errno(), Errno::NoSpc);
+    stage.check();
+    let cut = SetAttr { size: Some(10), ..SetAttr::default() };
+    assert_eq!(overlay.setattr(&stage.me, ino, None, cut).unwrap().0.size, 10);
+    overlay.mkdir(&stage.me, HOME, b"._9", 0o755).unwrap();
+    stage.check();
+}
+
+#[test]
+fn nobody_else_may_change_what_the_mode_does_not_let_them() {
+    let stage = stage(1 << 20);
+    let overlay = &stage.overlay;
+    let ino = stage.write(HOME, b"._a", b"x").unwrap();
+    let stranger = Cred::new(7, 7);
+    let mode = |mode| SetAttr { mode: Some(mode), ..SetAttr::default() };
+    assert_eq!(overlay.open(&stranger, ino, WRITING).unwrap_err().errno(), Errno::Access);
+    assert_eq!(overlay.setattr(&stranger, ino, None, mode(0o777)).unwrap_err().errno(), Errno::Perm);
+    overlay.setattr(&stage.me, ino, None, mode(0o600)).unwrap();
+    assert_eq!(overlay.access(&stranger, ino, READ).unwrap_err().errno(), Errno::Access);
+    assert_eq!(overlay.getxattr(&stranger, ino, "user.a").unwrap_err().errno(), Errno::Access);
+    overlay.access(&stage.me, ino, READ | WRITE).unwrap();
+    let trash = overlay.mkdir(&stage.me, HOME, b".Trashes", 0o1777).unwrap().attr.ino;
+    stage.write(Parent::Local(trash), b"mine", b"").unwrap();
+    assert_eq!(overlay.unlink(&stranger, Parent::Local(trash), b"mine").unwrap_err().errno(), Errno::Perm);
+}
+
+#[test]
+fn nothing_leads_out_of_the_overlay() {
+    let stage = stage(1 << 20);
+    let outside = tempfile::NamedTempFile::new().unwrap();
+    stage.write(HOME, b"._a", b"x").unwrap();
+    let home = stage.directory.path().join(Key([1; 16]).name());
+    std::os::unix::fs::symlink(outside.path(), home.join("._link")).unwrap();
+    assert!(matches!(stage.overlay.lookup(HOME, b"._link").unwrap(), Looked::Missing { .. }));
+    assert_eq!(stage.names(HOME), ["._a"]);
+    assert!(stage.write(HOME, b"._link", b"y").is_err());
+    for name in [&b".."[..], b".", b"a/b", b"", b"a\0"] {
+        assert!(stage.overlay.lookup(HOME, name).is_err(), "{}", name.escape_ascii());
+        assert!(stage.write(HOME, name, b"").is_err());
+    }
+}

@@ -1,0 +1,62 @@
+//! What somebody keeps about a file on their own account goes when the file goes.
+//!
+//! A layer above may keep something for a file of the server, in a place of its own that outlives the mount. It keeps it
+//! under the file's handle, which names that file and never another (RFC 8881 §4.2: S3 Files' and most servers' handles are
+//! persistent), whatever the file is called; and it is told when the file's last name has gone, or when the server says
+//! that the file is no longer there.
+
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::node::Node;
+use crate::vfs::Vfs;
+
+/// Is told of files that are no more. May block.
+pub trait Farewell: std::fmt::Debug + Send + Sync {
+    /// The file with this handle is gone.
+    fn gone(&self, handle: &[u8]);
+}
+
+impl Vfs {
+    /// From now on, `farewell` is told of files that are no more.
+    pub fn set_farewell(&self, farewell: Arc<dyn Farewell>) {
+        *self.mount().farewell.lock() = Some(farewell);
+    }
+
+    /// What the server calls the file by, for as long as the file exists. `None` for one that the server has not heard of.
+    ///
+    /// # Errors
+    /// When the number stands for nothing.
+    pub fn lasting_handle(&self, ino: u64) -> Result<Option<Vec<u8>>> {
+        match self.node(ino) {
+            Ok(node) => Ok(Some(node.handle.as_bytes().to_vec())),
+            Err(_) if self.newborn_attr(ino).is_some() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The same after the server has heard of the file. No round trip, unless it has not yet.
+    ///
+    /// # Errors
+    /// When the number stands for nothing, or what the server says to the file.
+    pub async fn settled_handle(&self, ino: u64) -> Result<Vec<u8>> {
+        self.settle_newborn(ino).await?;
+        self.lasting_handle(ino)?.ok_or(Error::NoInode(ino))
+    }
+
+    /// Tells whoever wants to know that a file is gone, and waits until they have heard.
+    pub(crate) async fn say_farewell(&self, node: &Arc<Node>) {
+        let Some(farewell) = self.mount().farewell.lock().clone() else { return };
+        let node = Arc::clone(node);
+        if tokio::task::spawn_blocking(move || farewell.gone(node.handle.as_bytes())).await.is_err() {
+            tracing::warn!("what was kept for a file that is gone stays behind");
+        }
+    }
+
+    /// The same behind the caller's back.
+    pub(crate) fn farewell_later(&self, node: &Node) {
+        let Some(farewell) = self.mount().farewell.lock().clone() else { return };
+        let handle = node.handle.clone();
+        self.mount().tasks.spawn_blocking(move || farewell.gone(handle.as_bytes()));
+    }
+}

@@ -1,0 +1,98 @@
+//! Whoever keeps something for a file is told when the file is gone, and not before.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod stage;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use stage::{Stage, no_caching, on_stage, with_options};
+use vfs::{Farewell, RenameFlags};
+
+#[derive(Debug, Default)]
+struct Heard(Mutex<Vec<Vec<u8>>>);
+
+impl Farewell for Heard {
+    fn gone(&self, handle: &[u8]) {
+        self.0.lock().unwrap().push(handle.to_vec());
+    }
+}
+
+impl Heard {
+    fn on(stage: &Stage) -> Arc<Self> {
+        let heard = Arc::new(Self::default());
+        stage.vfs.set_farewell(Arc::clone(&heard) as Arc<dyn Farewell>);
+        heard
+    }
+
+    /// The handles that were told of since the last time.
+    fn take(&self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_file_a_replaced_one_and_a_removed_directory_are_told_of_once() {
+    on_stage("farewell", async |stage| {
+        let (vfs, cred, dir) = (&stage.vfs, &stage.cred, stage.dir);
+        let heard = Heard::on(stage);
+        let (one, two) = (stage.file("one", b"1").await, stage.file("two", b"2").await);
+        let (one, two) = (vfs.settled_handle(one).await.unwrap(), vfs.settled_handle(two).await.unwrap());
+        assert_ne!(one, two);
+        vfs.rename(cred, dir, b"one", dir, b"three", RenameFlags::default()).await.unwrap();
+        assert_eq!(heard.take(), Vec::<Vec<u8>>::new(), "a renamed file is still there");
+        vfs.rename(cred, dir, b"three", dir, b"two", RenameFlags::default()).await.unwrap();
+        assert_eq!(heard.take(), [two]);
+        vfs.unlink(cred, dir, b"two").await.unwrap();
+        assert_eq!(heard.take(), [one]);
+        let sub = vfs.mkdir(cred, dir, b"sub", 0o755).await.unwrap().attr.ino;
+        let sub = vfs.lasting_handle(sub).unwrap().unwrap();
+        vfs.rmdir(cred, dir, b"sub").await.unwrap();
+        assert_eq!(heard.take(), [sub]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_another_client_has_removed_is_told_of_when_that_is_noticed() {
+    with_options("farewell-elsewhere", no_caching(), async |stage| {
+        let heard = Heard::on(stage);
+        let ino = stage.file("file", b"x").await;
+        let handle = stage.vfs.settled_handle(ino).await.unwrap();
+        let (other, dir) = stage.second_mount(no_caching()).await;
+        other.unlink(&stage.cred, dir, b"file").await.unwrap();
+        assert_eq!(other.shutdown().await, []);
+        assert!(stage.vfs.getattr(&stage.cred, ino, None).await.is_err());
+        for _ in 0..500 {
+            if !heard.0.lock().unwrap().is_empty() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(heard.take(), [handle]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rights_in_files_that_are_alike_are_asked_for_once() {
+    on_stage("alike", async |stage| {
+        let mut files = Vec::new();
+        for n in 0..5 {
+            files.push(stage.file(&format!("file{n}"), b"x").await);
+        }
+        let who = vfs::Cred::new(4711, 4711);
+        // The way there, and attributes that hold.
+        for ino in &files {
+            stage.vfs.current_attr(&stage.cred, *ino).await.unwrap();
+        }
+        stage.round_trips();
+        for ino in &files {
+            let _ = stage.vfs.access(&who, *ino, 4).await;
+        }
+        let asked = stage.round_trips();
+        let alone = if stage.vfs.client().limits().acls { 5 } else { 1 };
+        assert_eq!(asked, alone);
+    })
+    .await;
+}
