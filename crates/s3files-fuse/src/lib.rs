@@ -26,6 +26,7 @@ mod rights;
 mod serve;
 mod settings;
 mod status;
+mod wake;
 mod walk;
 
 use std::process::ExitCode;
