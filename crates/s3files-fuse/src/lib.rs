@@ -20,6 +20,7 @@ mod logging;
 mod login;
 #[cfg(any(target_os = "macos", test))]
 mod mac;
+mod mounts;
 mod patience;
 mod printable;
 mod rights;
