@@ -506,13 +506,17 @@ impl Worker {
     async fn dial(&self, backoff: &mut Backoff) -> Connected {
         self.dial.start_over();
         loop {
+            let mut dialling = self.dial.dial();
             let dialled = tokio::select! {
-                dialled = self.dial.dial() => dialled,
-                () = self.is_stale() => {
-                    tracing::info!("connecting takes long, perhaps by a way that is gone; it begins anew");
+                dialled = &mut dialling => Ok(dialled),
+                () = self.nudge.notified() => {
                     backoff.reset();
-                    continue;
+                    timeout(SILENCE, dialling).await
                 }
+            };
+            let Ok(dialled) = dialled else {
+                tracing::info!("connecting takes long, perhaps by a way that is gone; it begins anew");
+                continue;
             };
             match dialled {
                 Ok(connected) => {
@@ -529,12 +533,6 @@ impl Worker {
                 }
             }
         }
-    }
-
-    /// Returns when there was a nudge, and what had begun before it has had its time.
-    async fn is_stale(&self) {
-        self.nudge.notified().await;
-        sleep(SILENCE).await;
     }
 
     fn unbind(&mut self) {
