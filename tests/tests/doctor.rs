@@ -278,6 +278,78 @@ fn set_up_10_a_folder_that_is_missing() {
     });
 }
 
+/// Says nothing, but keeps what it has accepted.
+fn silent() -> String {
+    let held = std::sync::Mutex::new(Vec::new());
+    listener(move |stream| held.lock().unwrap().push(stream))
+}
+
+/// As [`found`], and in time.
+fn found_within(limit: Duration, command: &mut Command, expected: &Expected) {
+    let start = Instant::now();
+    found(command, expected);
+    let took = start.elapsed();
+    assert!(took < limit, "{} took {took:?}", expected.step);
+}
+
+#[test]
+fn a_server_that_accepts_and_says_nothing_is_given_up_in_time_at_each_step() {
+    const STARTING: Duration = Duration::from_secs(3);
+    let lab = Lab::new(PRODUCT, Duration::from_mins(2)).unwrap();
+    let asked = Duration::from_secs(1);
+    let within = ["--step-timeout", "1s"];
+    let code_8 = |words| Expected { step: "tls", code: 8, words };
+    // By itself, and sooner when it is told.
+    let own = Duration::from_secs(8);
+    found_within(own + STARTING, &mut ask(&lab, &silent(), &FS), &code_8(&["said nothing for 8 s"]));
+    let mut command = ask(&lab, &silent(), &FS);
+    found_within(asked + STARTING, command.args(within), &code_8(&["said nothing for 1 s"]));
+    let mut command = lab.product(["doctor", &silent(), "--plain"]);
+    let words = &["within 1 s"];
+    found_within(asked + STARTING, command.args(within), &Expected { step: "nfs", code: 1, words });
+    // Its NULL procedure answers, and nothing else does.
+    let null = listener(|mut stream| {
+        let mut call = [0; 44];
+        // The step before only connects.
+        if stream.read_exact(&mut call).is_err() {
+            return;
+        }
+        let words = [0x8000_0018, u32::from_be_bytes(call[4..8].try_into().unwrap()), 1, 0, 0, 0, 0];
+        stream.write_all(&words.iter().flat_map(|word| word.to_be_bytes()).collect::<Vec<_>>()).unwrap();
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let mut command = lab.product(["doctor", &null, "--plain"]);
+    found_within(asked + STARTING, command.args(within), &Expected { step: "session", code: 1, words });
+}
+
+#[test]
+fn a_mount_target_that_falls_silent_half_way_is_given_up_in_time() {
+    const IN_TIME: Duration = Duration::from_secs(6);
+    with_mock(MockServer::builder(), |lab, mock| {
+        for (call, step) in [("bind", "iam"), ("READDIR", "root")] {
+            let dropped = format!("[[fault]]\non = '{call}'\ntimes = 100\ndo = 'drop_reply'");
+            mock.add_faults(mock_mount_target::FaultPlan::from_toml(&dropped, 1).unwrap());
+            let expected = Expected { step, code: 1, words: &["within 1 s"] };
+            found_within(IN_TIME, ask_mock(lab, mock).args(["--step-timeout", "1s"]), &expected);
+            mock.clear_wire_faults();
+        }
+    });
+}
+
+#[test]
+fn credentials_that_take_for_ever_are_given_up_in_time() {
+    with_mock(MockServer::builder(), |lab, mock| {
+        fs::create_dir_all(lab.path("home/.aws")).unwrap();
+        fs::write(lab.path("home/.aws/config"), "[profile slow]\ncredential_process = sleep 60\n").unwrap();
+        let mut command = ask_mock(lab, mock);
+        for (name, _) in mock.environment() {
+            command.env_remove(name);
+        }
+        let expected = Expected { step: "credentials", code: 5, words: &[] };
+        found_within(Duration::from_secs(15), command.args(["--profile", "slow"]), &expected);
+    });
+}
+
 #[test]
 fn an_access_point_of_another_file_system_is_denied_and_named() {
     with_mock(MockServer::builder(), |lab, mock| {

@@ -52,13 +52,22 @@ fn the_log_of_a_whole_session_holds_no_secret_at_any_level() {
             mock.cut_all();
             assert!(fs::read(mounted.path("nothing")).is_err());
             fs::write(mounted.path("dir/again"), b"x").unwrap();
-            let status = lab.product(["status", "--json", "--log-level", level]);
+            let (folder, file) = (lab.folder().display().to_string(), mounted.path("file").display().to_string());
             let mut said = Vec::new();
-            for mut command in [status, lab.product(["logs", &lab.folder().display().to_string()])] {
+            for arguments in [
+                &["status", "--json"][..],
+                &["logs", &folder],
+                &["synced", "--export-after=0", &file],
+                &["umount", &folder],
+            ] {
+                // They need no credentials, and have them at hand all the same.
+                let mut command = lab.product(arguments);
+                command.args(["--log-level", level]).envs(mock.environment());
                 let done = run(&mut command, ANSWER).unwrap().ok().unwrap();
                 said.push(done.stdout + &done.stderr);
             }
-            mounted.umount().unwrap();
+            assert!(said[2].contains("synced  "), "{}", said[2]);
+            lab.assert_clean().unwrap();
             let arguments = mock.mount_arguments("");
             for verb in ["ls", "cat"] {
                 let mut command = lab.product([verb, &arguments[1][..]]);

@@ -1,8 +1,10 @@
 //! What needs no mount: `ls`, `cat`, help; and the demo, which brings its own.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::os::unix::fs::symlink;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -53,6 +55,59 @@ async fn ls_and_cat_show_a_file_system_that_is_not_mounted() {
     assert_eq!(mock.verdict(), Vec::<String>::new());
 }
 
+/// What a program prints on a terminal.
+fn on_terminal(command: &mut Command) -> String {
+    let pty = nix::pty::openpty(None, None).unwrap();
+    let mut running = Running::start(command.stdout(pty.slave)).unwrap();
+    // The terminal's other end stays open with the command.
+    command.stdout(std::process::Stdio::null());
+    let printed = std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // A terminal that nobody has open any more is an error.
+        let _ = File::from(pty.master).read_to_end(&mut bytes);
+        String::from_utf8(bytes).unwrap()
+    });
+    assert_eq!(running.code(ANSWER).unwrap(), 0);
+    printed.join().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_that_others_have_given_write_nothing_to_a_terminal() {
+    const EVIL: &str = "a\u{1b}[2J\u{1b}]0;title\u{7}b\nc";
+    const SHOWN: &str = "a?[2J?]0;title?b?c";
+    let mock = Arc::new(MockServer::builder().start().await.unwrap());
+    let target = Arc::clone(&mock);
+    tokio::task::spawn_blocking(move || {
+        let lab = Lab::new(PRODUCT, LIMIT).unwrap();
+        let mounted = lab.mount(&target, &[]).unwrap();
+        fs::write(mounted.path(EVIL), b"x").unwrap();
+        mounted.umount().unwrap();
+        let ask = |verb: &str, further: &[&str]| {
+            let arguments = target.mount_arguments("");
+            let mut command = lab.product([verb, arguments[1].as_str()]);
+            command.args(&arguments[3..]).args(further).envs(target.environment());
+            command
+        };
+        assert_eq!(run(&mut ask("ls", &[]), ANSWER).unwrap().ok().unwrap().stdout, format!("{EVIL}\n"));
+        assert_eq!(on_terminal(&mut ask("ls", &[])), format!("{SHOWN}\r\n"));
+        let long = on_terminal(&mut ask("ls", &["-l"]));
+        assert!(long.starts_with("-rw") && long.ends_with(&format!(" {SHOWN}\r\n")), "{long}");
+        // Sentences go to terminals and logs alike.
+        let (missing, local) = (format!("{EVIL}none"), lab.path("local").display().to_string());
+        for mut command in
+            [ask("cat", &[&missing]), ask("ls", &[&missing]), ask("cp", &[&format!(":/{missing}"), &local])]
+        {
+            let done = run(&mut command, ANSWER).unwrap();
+            assert_ne!(done.code(), 0, "{done:?}");
+            let said = done.stderr.trim_end();
+            assert!(said.contains("a?[2J?]0;title?b") && !said.contains(char::is_control), "{done:?}");
+        }
+    })
+    .await
+    .unwrap();
+    assert_eq!(mock.verdict(), Vec::<String>::new());
+}
+
 #[test]
 fn the_demo_tours_a_mount_and_leaves_nothing_behind() {
     let lab = Lab::new(PRODUCT, LIMIT).unwrap();
@@ -72,7 +127,7 @@ fn the_demo_tours_a_mount_and_leaves_nothing_behind() {
 fn the_demo_shows_a_folder_of_the_users_choice_and_keeps_it_when_asked() {
     let lab = Lab::new(PRODUCT, LIMIT).unwrap();
     let (folder, out) = (lab.folder().display().to_string(), lab.path("out"));
-    let stdout = fs::File::create(&out).unwrap();
+    let stdout = File::create(&out).unwrap();
     let mut demo = Running::start(lab.product(["demo", "--keep", &folder]).stdout(stdout)).unwrap();
     let start = Instant::now();
     while !fs::read_to_string(&out).unwrap().contains("It stays mounted") {

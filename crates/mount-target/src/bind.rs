@@ -227,6 +227,11 @@ pub async fn null(channel: &Channel) -> Result<(), CallFailure> {
     call(channel, NFS_PROGRAM, NFS_V4, PROC_NULL, &()).await.map(drop)
 }
 
+/// The same without a limit.
+pub async fn null_however_long(channel: &Channel) -> Result<(), CallFailure> {
+    call_however_long(channel, NFS_PROGRAM, NFS_V4, PROC_NULL, &()).await.map(drop)
+}
+
 async fn awsfile_call<T: Unpack<Reader>>(
     channel: &Channel,
     proc: u32,
@@ -243,11 +248,20 @@ async fn call(
     proc: u32,
     args: &impl Pack<Writer>,
 ) -> Result<Reader, CallFailure> {
+    tokio::time::timeout(CALL_LIMIT, call_however_long(channel, prog, vers, proc, args))
+        .await
+        .map_err(|_| CallFailure::Unclear(format!("no answer within {} s", CALL_LIMIT.as_secs())))?
+}
+
+async fn call_however_long(
+    channel: &Channel,
+    prog: u32,
+    vers: u32,
+    proc: u32,
+    args: &impl Pack<Writer>,
+) -> Result<Reader, CallFailure> {
     let message = encoded(prog, vers, proc, args).map_err(|error| CallFailure::Unclear(error.to_string()))?;
-    match tokio::time::timeout(CALL_LIMIT, channel.call(message)).await {
-        Ok(reply) => results(reply?),
-        Err(_) => Err(CallFailure::Unclear(format!("no answer within {} s", CALL_LIMIT.as_secs()))),
-    }
+    results(channel.call(message).await?)
 }
 
 fn encoded(prog: u32, vers: u32, proc: u32, args: &impl Pack<Writer>) -> xdr::Result<Vec<Bytes>> {

@@ -226,6 +226,15 @@ impl Connector {
         held.as_ref().map(|certificate| certificate.lifetime)
     }
 
+    /// Makes the certificate anew if it is old, before the next connection asks for it. Where that fails, that one tries
+    /// again and says why.
+    pub async fn renew_certificate(&self) {
+        let Route::Tls(route) = &self.route else { return };
+        if let Err(error) = route.certificate().await {
+            tracing::debug!(%error, "the client certificate could not be renewed");
+        }
+    }
+
     /// Opens a connection that is ready for NFS.
     pub async fn connect(&self) -> Result<Connected, ConnectError> {
         let first = self.open().await?;

@@ -239,6 +239,22 @@ async fn a_second_connection_presents_the_same_certificate_while_it_is_fresh() {
 }
 
 #[tokio::test]
+async fn an_old_certificate_is_made_anew_before_anybody_connects_and_a_fresh_one_is_kept() {
+    let server = server(NAME, &rustls::version::TLS13, true, Manner::Binds).await;
+    let connector = connector(&server);
+    connector.renew_certificate().await;
+    let made = connector.certificate_lifetime().unwrap().made;
+    connector.renew_certificate().await;
+    assert_eq!(connector.certificate_lifetime().unwrap().made, made);
+    let Route::Tls(route) = &connector.route else { panic!("it has no TLS") };
+    let old = SystemTime::now() - Duration::from_hours(2);
+    route.certificate.lock().unwrap().as_mut().unwrap().lifetime.made = old;
+    connector.renew_certificate().await;
+    assert!(connector.certificate_lifetime().unwrap().made > old + Duration::from_hours(1));
+    assert!(server.seen.lock().unwrap().is_empty(), "the server hears nothing of it");
+}
+
+#[tokio::test]
 async fn whatever_bind_answers_the_first_connection_is_usable() {
     for manner in [Manner::Prefers, Manner::Declines, Manner::Babbles] {
         let server = server(NAME, &rustls::version::TLS13, true, manner).await;

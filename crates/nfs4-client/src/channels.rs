@@ -65,6 +65,13 @@ impl Channels {
         Some(Place { lane, bytes })
     }
 
+    /// A place on each that is not lost.
+    pub(crate) fn each(&self) -> Vec<Place> {
+        let all = self.all();
+        let lanes = all.iter().filter(|lane| lane.channel.lost().is_none());
+        lanes.map(|lane| Place { lane: lane.clone(), bytes: 0 }).collect()
+    }
+
     /// One more.
     pub(crate) fn join(&self, channel: Channel) {
         self.all().push(Lane { channel, load: Arc::default() });

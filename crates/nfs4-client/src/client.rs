@@ -1,6 +1,7 @@
 //! The door: one async method for each thing a file system asks, each one COMPOUND (more only where it says so).
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use nfs4::Nfs4Error;
@@ -129,6 +130,17 @@ impl Client {
     /// What was sent and received so far.
     pub fn counters(&self) -> Counters {
         self.engine.counters()
+    }
+
+    /// Finds out at once, instead of by time-outs, what of the connections is left: for when the machine woke after it `slept`
+    /// for so long, or its network changed. The lease is renewed, and the certificate if it is old.
+    ///
+    /// Costs one round trip for each connection. Calls that wait for a connection which is gone go out on a new one.
+    pub fn check_now(&self, slept: Duration) {
+        let now = Instant::now();
+        self.keeper.check_now();
+        // After the nudge: else the keeper could renew the lease once before the check does.
+        self.engine.lease.lock().unwrap_or_else(PoisonError::into_inner).slept(slept, now);
     }
 
     /// Ends the session. Open files should be closed before; requests after it fail with [`Error::Closed`].

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use mount_target::Channel;
 use nfs4::compound::{Argop4, Resop4};
 use nfs4::ops::session::Sequence4args;
@@ -18,11 +19,12 @@ use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::attr::{Cred, Limits};
-use crate::channels::Channels;
+use crate::channels::{Channels, Place};
 use crate::compound::{Replies, encode_compound};
 use crate::error::{Errno, Error, Result, errno_of};
 use crate::options::ClientOptions;
 use crate::session::{Backoff, Lease, SlotTable, SlotUse};
+use crate::silence::{SILENCE, probe, unless_silent};
 use crate::state::Opens;
 use crate::verdict::{Judged, Verdict, judge, skip_restored, verdict};
 
@@ -66,6 +68,11 @@ impl Session {
 
     fn table(&self) -> MutexGuard<'_, SlotTable> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A slot if one is free.
+    fn take_free_slot(&self) -> Option<SlotUse> {
+        if self.gone.load(Ordering::Acquire) { None } else { self.table().take() }
     }
 
     /// Waits for a slot; `None` when the session has ended meanwhile.
@@ -422,14 +429,27 @@ impl Engine {
 
     /// One request on one slot until the server has answered it or there is no answer to be had.
     async fn exchange(&self, link: &Arc<Link>, request: &Request, ops: &[Argop4]) -> Result<Exchange> {
-        let session = Arc::clone(&link.session);
-        let mut link = Arc::clone(link);
-        let payload = payload(ops);
-        let _large = if payload > LARGE { Some(self.large.acquire().await.map_err(|_| Error::Closed)?) } else { None };
-        let Some(used) = session.take_slot().await else {
+        let _large =
+            if payload(ops) > LARGE { Some(self.large.acquire().await.map_err(|_| Error::Closed)?) } else { None };
+        let Some(used) = link.session.take_slot().await else {
             self.newer_than(link.generation).await?;
             return Ok(Exchange::Anew { sent: false });
         };
+        self.exchange_on(link, used, None, request, ops).await
+    }
+
+    /// The same on a slot that was taken. It goes out on connection `asked` first, if there is one, which may not be silent.
+    async fn exchange_on(
+        &self,
+        link: &Arc<Link>,
+        used: SlotUse,
+        mut asked: Option<Place>,
+        request: &Request,
+        ops: &[Argop4],
+    ) -> Result<Exchange> {
+        let session = Arc::clone(&link.session);
+        let mut link = Arc::clone(link);
+        let payload = payload(ops);
         let segments = match session.encode(used, &self.machine_name, &request.cred, request.changing, ops) {
             Ok(segments) => segments,
             Err(error) => {
@@ -443,7 +463,8 @@ impl Engine {
         self.counts.compounds.fetch_add(1, Ordering::Relaxed);
         loop {
             let sent_at = Instant::now();
-            let Some(place) = link.channels.take(payload) else {
+            let in_doubt = asked.is_some();
+            let Some(place) = asked.take().or_else(|| link.channels.take(payload)) else {
                 self.report(Report::ChannelLost(link.generation)).await;
                 link = self.newer_than(link.generation).await?;
                 if !Arc::ptr_eq(&link.session, &session) {
@@ -451,7 +472,7 @@ impl Engine {
                 }
                 continue;
             };
-            let Ok(record) = self.answer_on(place.channel(), segments.clone()).await else {
+            let Ok(record) = self.answer_on(place.channel(), segments.clone(), in_doubt).await else {
                 unanswered = true;
                 self.counts.repeated.fetch_add(1, Ordering::Relaxed);
                 continue;
@@ -497,23 +518,52 @@ impl Engine {
         }
     }
 
-    /// Sends a request on a connection, and gives that up when it brings no answer.
-    async fn answer_on(&self, channel: &Channel, segments: Vec<Bytes>) -> std::result::Result<Bytes, ()> {
+    /// Sends a request on a connection, and gives that up when it brings no answer. One that is in doubt is given up sooner.
+    async fn answer_on(
+        &self,
+        channel: &Channel,
+        segments: Vec<Bytes>,
+        in_doubt: bool,
+    ) -> std::result::Result<Bytes, ()> {
         let size = segments.iter().map(Bytes::len).sum::<usize>();
         self.counts.bytes_out.fetch_add(size as u64, Ordering::Relaxed);
-        match timeout(self.call_timeout, channel.call(segments)).await {
-            Ok(Ok(record)) => {
+        let (limit, answer) = (if in_doubt { self.silence() } else { self.call_timeout }, channel.call(segments));
+        let answered =
+            if in_doubt { unless_silent(channel, limit, answer).await } else { timeout(limit, answer).await.ok() };
+        match answered {
+            Some(Ok(record)) => {
                 self.counts.bytes_in.fetch_add(record.len() as u64, Ordering::Relaxed);
                 return Ok(record);
             }
-            Ok(Err(_)) => {}
-            Err(_) => {
-                let seconds = self.call_timeout.as_secs();
+            Some(Err(_)) => {}
+            None => {
+                let seconds = limit.as_secs();
                 tracing::warn!("the server has not answered for {seconds} s; connecting again");
             }
         }
         channel.give_up();
         Err(())
+    }
+
+    /// Asks every connection whether it is there, at one round trip each, and gives up those that are silent. What is asked
+    /// is SEQUENCE where a slot is free, which renews the lease and brings word of lost state as well.
+    pub(crate) async fn check(&self, cred: &Cred) {
+        let Ok(link) = self.ready() else { return };
+        let request = Request::reading(cred, || Ok(Vec::new()));
+        let checks = link.channels.each().into_iter().map(|place| async {
+            match link.session.take_free_slot() {
+                // What became of it has been reported.
+                Some(used) => drop(self.exchange_on(&link, used, Some(place), &request, &[]).await),
+                None => probe(place.channel(), self.silence()).await,
+            }
+        });
+        join_all(checks).await;
+    }
+
+    /// How long a connection in doubt may be silent: small requests take a while on a busy narrow link.
+    pub(crate) fn silence(&self) -> Duration {
+        let lately = Duration::from_micros(self.counts.round_trip.load(Ordering::Relaxed));
+        SILENCE.max(lately * 8).min(self.call_timeout)
     }
 
     /// Tells the keeper what the caller goes on to wait for, so this must arrive.

@@ -3,6 +3,9 @@
 //!
 //! One task does all of this, one step after the other, so recovery never races with itself. When it has mended
 //! something it publishes a [`Link`] of a higher generation, and whoever waits for one goes on.
+//!
+//! A [nudge](Keeper::check_now) says that the world may have changed unnoticed: every connection is asked whether it is still
+//! there, and what waits for the network (a pause, a connection that is being made) does not wait for a time-out.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +21,7 @@ use nfs4::ops::file::Getattr4args;
 use nfs4::ops::open::{Open4args, OpenClaim4, Openflag4, share};
 use nfs4::ops::session::{ChannelDirFromClient4, ReclaimComplete4args, seq4_status};
 use nfs4::types::StateOwner4;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, sleep_until, timeout};
 
@@ -33,6 +36,7 @@ use crate::handshake::{ASKED_OVERHEAD, Broken, ClientId, Granted, Handshake, Ste
 use crate::options::{ClientOptions, Dial};
 use crate::recovery::{Asker, Restore};
 use crate::session::{Backoff, Growth, LeaseStep};
+use crate::silence::{SILENCE, probe};
 
 /// Bytes of a request or reply beside its payload: RPC header with a full `AUTH_SYS` credential, SEQUENCE, PUTFH,
 /// the operation, and a GETATTR.
@@ -52,10 +56,16 @@ const REPORTS: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Keeper {
     stop: Mutex<Option<oneshot::Sender<()>>>,
+    nudge: Arc<Notify>,
     task: tokio::sync::Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Keeper {
+    /// Has everything checked now that may be broken without a sign.
+    pub(crate) fn check_now(&self) {
+        self.nudge.notify_one();
+    }
+
     /// Ends the session and waits for the task.
     pub(crate) async fn shutdown(&self) {
         if let Some(stop) = self.stop.lock().unwrap_or_else(PoisonError::into_inner).take() {
@@ -110,11 +120,25 @@ struct Worker {
     restore: Restore,
     acted_on_flags: Option<Instant>,
     renewing: Arc<AtomicBool>,
+    nudge: Arc<Notify>,
     /// Connections of the session beside the one with the back channel.
     further: Vec<Connected>,
     growth: Growth,
     /// Opens one more.
     growing: JoinSet<Option<Connected>>,
+}
+
+/// Does `work` on a connection, which is given up if it is silent after a nudge; then the work fails.
+async fn unless_gone<T>(nudge: &Notify, channel: &Channel, work: impl Future<Output = T>) -> T {
+    let check = async {
+        nudge.notified().await;
+        probe(channel, SILENCE).await;
+        std::future::pending().await
+    };
+    tokio::select! {
+        done = work => done,
+        done = check => done,
+    }
 }
 
 /// The session in use.
@@ -150,6 +174,7 @@ pub(crate) async fn start(
     let engine = Arc::new(Engine::new(phases, report, limits, &options));
     engine.counts.connections.store(1, Ordering::Relaxed);
     engine.counts.sessions.store(1, Ordering::Relaxed);
+    let nudge = Arc::new(Notify::new());
     let worker = Worker {
         engine: Arc::clone(&engine),
         dial,
@@ -163,13 +188,14 @@ pub(crate) async fn start(
         restore: Restore::Nothing,
         acted_on_flags: None,
         renewing: Arc::new(AtomicBool::new(false)),
+        nudge: Arc::clone(&nudge),
         further: Vec::new(),
         growth: Growth::new(options.connections),
         growing: JoinSet::new(),
     };
     let (stop, stopped) = oneshot::channel();
     let task = tokio::spawn(worker.run(up, stopped));
-    let keeper = Keeper { stop: Mutex::new(Some(stop)), task: tokio::sync::Mutex::new(Some(task)) };
+    let keeper = Keeper { stop: Mutex::new(Some(stop)), nudge, task: tokio::sync::Mutex::new(Some(task)) };
     Ok((engine, keeper, root))
 }
 
@@ -280,6 +306,7 @@ impl Worker {
                     }
                 }
                 Some(grown) = self.growing.join_next() => self.grown(grown.ok().flatten()),
+                () = self.nudge.notified() => self.check(),
                 () = sleep_until(due.into()) => {}
             }
         }
@@ -344,6 +371,24 @@ impl Worker {
                 now + Duration::from_secs(1)
             }
         }
+    }
+
+    /// Has every connection asked whether it is there, the lease renewed with that, and the certificate if it is old. What
+    /// is found wrong comes back as a report.
+    fn check(&self) {
+        let (engine, dial, renewing) = (Arc::clone(&self.engine), Arc::clone(&self.dial), Arc::clone(&self.renewing));
+        let cred = self.handshake.options().cred.clone();
+        // The check renews the lease; a renewal that is under way may hang on a dead connection.
+        let is_first = !renewing.swap(true, Ordering::AcqRel);
+        self.engine.tasks().spawn(async move {
+            let check = async {
+                engine.check(&cred).await;
+                if is_first {
+                    renewing.store(false, Ordering::Release);
+                }
+            };
+            tokio::join!(check, dial.renew());
+        });
     }
 
     async fn answer(&mut self, call: IncomingCall) {
@@ -432,7 +477,8 @@ impl Worker {
                     None => self.dial(&mut backoff).await,
                 },
             };
-            match self.establish(&connected).await {
+            let nudge = Arc::clone(&self.nudge);
+            match unless_gone(&nudge, &connected.channel, self.establish(&connected)).await {
                 Ok(()) => return connected,
                 Err(Broken::Session) => {
                     self.leave_session(&connected.channel).await;
@@ -461,7 +507,19 @@ impl Worker {
     async fn dial(&self, backoff: &mut Backoff) -> Connected {
         self.dial.start_over();
         loop {
-            match self.dial.dial().await {
+            let mut dialling = self.dial.dial();
+            let dialled = tokio::select! {
+                dialled = &mut dialling => Ok(dialled),
+                () = self.nudge.notified() => {
+                    backoff.reset();
+                    timeout(SILENCE, dialling).await
+                }
+            };
+            let Ok(dialled) = dialled else {
+                tracing::info!("connecting takes long, perhaps by a way that is gone; it begins anew");
+                continue;
+            };
+            match dialled {
                 Ok(connected) => {
                     self.engine.counts.connections.fetch_add(1, Ordering::Relaxed);
                     return connected;
@@ -469,7 +527,10 @@ impl Worker {
                 Err(error) => {
                     let pause = backoff.pause();
                     tracing::warn!(%error, ?pause, "connecting again failed");
-                    sleep(pause).await;
+                    tokio::select! {
+                        () = sleep(pause) => {}
+                        () = self.nudge.notified() => backoff.reset(),
+                    }
                 }
             }
         }

@@ -14,6 +14,9 @@ pub type Dialling<'a> = Pin<Box<dyn Future<Output = Result<Connected, ConnectErr
 /// What [`Dial::dial_further`] returns.
 pub type DiallingFurther<'a> = Pin<Box<dyn Future<Output = Result<Option<Connected>, ConnectError>> + Send + 'a>>;
 
+/// What [`Dial::renew`] returns.
+pub type Renewing<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
 /// Makes a channel to the mount target, again and again. The certificate is renewed in there where needed.
 pub trait Dial: Send + Sync + 'static {
     /// Connects once; has a time limit of its own.
@@ -22,6 +25,11 @@ pub trait Dial: Send + Sync + 'static {
     /// One more connection for a session on a connection to `partition`, beside that one. `None`: there is none to be had.
     fn dial_further(&self, _partition: Option<PartitionId>) -> DiallingFurther<'_> {
         Box::pin(async { Ok(None) })
+    }
+
+    /// Makes the certificate anew if it is old, so that the next connection need not wait for it.
+    fn renew(&self) -> Renewing<'_> {
+        Box::pin(async {})
     }
 
     /// The last connection was lost and another will be made in its place.
@@ -45,6 +53,10 @@ impl Dial for Connector {
 
     fn dial_further(&self, partition: Option<PartitionId>) -> DiallingFurther<'_> {
         Box::pin(async move { self.connect_further(partition.as_ref()).await })
+    }
+
+    fn renew(&self) -> Renewing<'_> {
+        Box::pin(self.renew_certificate())
     }
 
     fn start_over(&self) {

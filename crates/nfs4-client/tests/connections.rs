@@ -103,6 +103,41 @@ async fn grows_and_loses(mock: Arc<MockHandle>, dial: Connector) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_check_asks_each_healthy_connection_once_and_breaks_nothing() {
+    let round = async {
+        let mock = mock().await;
+        let client = Client::connect(Arc::new(over_tls(&mock)), ClientOptions::default()).await.unwrap();
+        let file = written(&client).await;
+        let stop = Arc::new(AtomicBool::new(false));
+        let work: Vec<_> = (0..BLOCKS)
+            .map(|index| tokio::spawn(busy(client.clone(), file.clone(), index, Arc::clone(&stop))))
+            .collect();
+        until("three connections", || client.counters().connections >= 3).await;
+        // In the middle of the work it does no harm.
+        client.check_now(Duration::ZERO);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        stop.store(true, Ordering::Relaxed);
+        for work in work {
+            work.await.unwrap();
+        }
+        let made = client.counters();
+        let connections = client.standing().connections as u64;
+        client.check_now(Duration::from_secs(3600));
+        assert!(client.standing().lease_left.is_zero(), "the sleep is not counted");
+        until("the lease is renewed", || !client.standing().lease_left.is_zero()).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let now = client.counters();
+        assert!((3..=4).contains(&connections), "{made:?}");
+        assert_eq!(now.compounds - made.compounds, connections);
+        assert_eq!((now.connections, now.sessions, now.repeated), (made.connections, 1, 0));
+        client.close(&file).await.unwrap();
+        client.shutdown().await;
+        assert_eq!(mock.verdict(), Vec::<String>::new());
+    };
+    tokio::time::timeout(LIMIT, round).await.expect("it hangs");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_busy_session_gets_connections_to_its_partition_and_loses_them_without_harm() {
     let mock = mock().await;
     let dial = over_tls(&mock);

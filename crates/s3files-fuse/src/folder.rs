@@ -1,16 +1,16 @@
 //! The folder that a file system is mounted on: whether it can be, and what is mounted there now.
 //!
-//! A folder whose daemon has died cannot be looked at, and one whose server is out of reach makes whoever looks wait.
-//! Where that matters the parent is resolved, and the last component is left alone.
+//! A folder whose daemon has died cannot be looked at, and one whose daemon does not answer makes whoever looks wait. So
+//! the parent is resolved, the system's [list of mounts](crate::mounts) tells what is there, and only what is no mount is
+//! looked at.
 
 use std::io;
-#[cfg(target_os = "linux")]
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::control;
 use crate::failure::Failure;
+use crate::mounts::{self, Answer, Kind};
 
 /// What is at a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,19 +19,21 @@ pub enum State {
     Plain,
     /// A file system is mounted on it.
     Mounted,
+    /// A FUSE file system is mounted on it whose daemon does not answer.
+    Silent,
     /// A FUSE file system is mounted on it whose daemon is gone.
     Dead,
 }
 
 /// An absolute path without links in it, so that it can be compared and kept while the working directory changes.
 pub fn absolute(folder: &Path) -> Result<PathBuf, Failure> {
+    if let Some(path) = without_looking(folder).filter(|path| mounts::at(path).is_some()) {
+        return Ok(path);
+    }
     match folder.canonicalize() {
         Ok(path) => Ok(path),
         Err(error) if is_volume(folder) && error.kind() == io::ErrorKind::NotFound => Ok(folder.to_owned()),
-        Err(error) => match dead_mount_at(folder) {
-            Some(path) => Ok(path),
-            None => Err(refuse(folder, why_not_found(&error, folder))),
-        },
+        Err(error) => Err(refuse(folder, why_not_found(&error, folder))),
     }
 }
 
@@ -64,24 +66,16 @@ pub fn without_looking(folder: &Path) -> Option<PathBuf> {
     Some(parent.canonicalize().ok()?.join(folder.file_name()?))
 }
 
-/// The path of `folder` when only its last component cannot be looked at.
-fn dead_mount_at(folder: &Path) -> Option<PathBuf> {
-    without_looking(folder).filter(|path| state(path) == State::Dead)
-}
-
 /// What is at `folder`, an absolute path.
 pub fn state(folder: &Path) -> State {
-    match std::fs::metadata(folder) {
-        Ok(here) => {
-            let above = folder.parent().and_then(|parent| std::fs::metadata(parent).ok());
-            match above {
-                Some(above) if above.dev() != here.dev() => State::Mounted,
-                _ => State::Plain,
-            }
-        }
-        // ENOTCONN: the kernel's word for a FUSE mount without a daemon.
-        Err(error) if error.kind() == io::ErrorKind::NotConnected => State::Dead,
-        Err(_) => State::Plain,
+    match mounts::at(folder) {
+        None => State::Plain,
+        Some(Kind::Other) => State::Mounted,
+        Some(Kind::Fuse) => match mounts::answer(folder) {
+            Answer::Alive => State::Mounted,
+            Answer::Silent => State::Silent,
+            Answer::Dead => State::Dead,
+        },
     }
 }
 
@@ -96,7 +90,7 @@ pub fn for_mounting(folder: &Path) -> Result<PathBuf, Failure> {
         )
     };
     if let Some(path) = without_looking(folder)
-        && is_listed(&path)
+        && mounts::at(&path).is_some()
         && control::listens(&path)
     {
         return Err(already(&path));
@@ -104,7 +98,7 @@ pub fn for_mounting(folder: &Path) -> Result<PathBuf, Failure> {
     let path = absolute(folder)?;
     match state(&path) {
         State::Plain => {}
-        State::Mounted => return Err(already(&path)),
+        State::Mounted | State::Silent => return Err(already(&path)),
         State::Dead => {
             tracing::info!(folder = %path.display(), "taking away a mount whose daemon is gone");
             crate::fuse::unmount(&path, true).map_err(|error| {
@@ -126,32 +120,6 @@ pub fn for_mounting(folder: &Path) -> Result<PathBuf, Failure> {
         return Err(refuse(folder, "is not empty, and its files would be hidden; give an empty directory"));
     }
     Ok(path)
-}
-
-/// Whether the system's list of mounts has one at `folder`, which is not looked at.
-#[cfg(target_os = "linux")]
-fn is_listed(folder: &Path) -> bool {
-    let list = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
-    list.split(|byte| *byte == b'\n').any(|line| is_mount_of(line, folder.as_os_str().as_bytes()))
-}
-
-/// There it has to be looked at.
-#[cfg(not(target_os = "linux"))]
-fn is_listed(_folder: &Path) -> bool {
-    false
-}
-
-/// Whether a line of mountinfo(5), whose fifth field is the folder, names `folder`.
-#[cfg(target_os = "linux")]
-fn is_mount_of(line: &[u8], folder: &[u8]) -> bool {
-    let mut escaped = Vec::with_capacity(folder.len());
-    for byte in folder {
-        match byte {
-            b' ' | b'\t' | b'\n' | b'\\' => escaped.extend(format!("\\{byte:03o}").bytes()),
-            other => escaped.push(*other),
-        }
-    }
-    line.split(|byte| *byte == b' ').nth(4) == Some(escaped.as_slice())
 }
 
 /// The device that `folder` is on now; it changes when something is mounted there.
@@ -228,15 +196,6 @@ mod tests {
         for other in ["/Volumes", "/Volumes/..", "/Volumes/a/b", "Volumes/a", "/tmp/a"] {
             assert!(!is_in_volumes(Path::new(other)), "{other}");
         }
-    }
-
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn a_mount_is_found_in_the_list_whatever_its_name() {
-        let line = br"36 35 0:98 / /mnt/my\040work\134x rw,noatime - fuse.s3files-fuse fs-1 rw";
-        assert!(is_mount_of(line, br"/mnt/my work\x"));
-        assert!(!is_mount_of(line, b"/mnt/my"));
-        assert!(is_listed(Path::new("/proc")) && !is_listed(Path::new("/proc/self")));
     }
 
     #[cfg(target_os = "linux")]

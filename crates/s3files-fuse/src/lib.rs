@@ -21,12 +21,14 @@ mod logging;
 mod login;
 #[cfg(any(target_os = "macos", test))]
 mod mac;
+mod mounts;
 mod patience;
 mod printable;
 mod rights;
 mod serve;
 mod settings;
 mod status;
+mod wake;
 mod walk;
 
 use std::process::ExitCode;

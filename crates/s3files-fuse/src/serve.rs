@@ -22,6 +22,7 @@ use crate::leftovers::OwnJournal;
 use crate::live::{About, Live};
 use crate::local::Local;
 use crate::local::rights::Owner;
+use crate::wake;
 use crate::walk::own_identity;
 
 /// How long connecting may take in all: credentials, DNS, TCP, TLS, bind and the session, each with its own limit.
@@ -83,6 +84,8 @@ pub struct Mounted {
     flush_limit: Option<Duration>,
     /// Follows the counters.
     _watch: AbortOnDrop,
+    /// Looks whether the machine slept.
+    _wake: AbortOnDrop,
     signals: Signals,
     /// Removes what dead mounts have left.
     sweeper: Option<AbortOnDrop>,
@@ -185,7 +188,19 @@ impl Mounted {
                 let sweeper = if read_only { None } else { sweep(&vfs, &what) };
                 let watched = Arc::clone(&live);
                 let watch = AbortOnDrop(tokio::spawn(async move { watched.watch().await }));
-                Ok(Self { vfs, client, session, control, live, flush_limit, _watch: watch, signals, sweeper })
+                let wake = AbortOnDrop(tokio::spawn(wake::watch(client.clone())));
+                Ok(Self {
+                    vfs,
+                    client,
+                    session,
+                    control,
+                    live,
+                    flush_limit,
+                    _watch: watch,
+                    _wake: wake,
+                    signals,
+                    sweeper,
+                })
             }
             Err(error) => {
                 if let Err(error) = unmount(folder, true).await {

@@ -1,7 +1,7 @@
 //! `ls TARGET [PATH]`
 
 use std::fmt::Write as _;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use clap::Args;
 use time::OffsetDateTime;
@@ -10,12 +10,15 @@ use vfs::{Attr, Cred, FileKind, Vfs, VfsOptions};
 
 use super::source::SourceArgs;
 use crate::failure::Failure;
+use crate::printable::for_output;
 use crate::walk::{find, own_identity, refused};
 
 /// About as much of a listing as is asked for at a time.
 const PIECE: usize = 1 << 20;
 
 /// List a directory of a file system without mounting it.
+///
+/// On a terminal, control characters in names are shown as `?`; in a pipe or a file names are what they are.
 #[derive(Debug, Clone, Args)]
 pub struct LsArgs {
     #[command(flatten)]
@@ -34,9 +37,10 @@ pub struct LsArgs {
 impl LsArgs {
     /// Carries it out.
     pub async fn run(self) -> Result<(), Failure> {
+        let is_terminal = io::stdout().is_terminal();
         let options = VfsOptions { read_only: true, ..VfsOptions::default() };
         let (vfs, _) = self.source.source().await?.connect(options).await?;
-        let outcome = list(&vfs, &own_identity(), &self.directory, self.long, self.all).await;
+        let outcome = list(&vfs, &own_identity(), &self.directory, self.long, self.all, is_terminal).await;
         vfs.shutdown().await;
         match io::stdout().write_all(&outcome?) {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -47,7 +51,14 @@ impl LsArgs {
     }
 }
 
-async fn list(vfs: &Vfs, cred: &Cred, path: &str, long: bool, all: bool) -> Result<Vec<u8>, Failure> {
+async fn list(
+    vfs: &Vfs,
+    cred: &Cred,
+    path: &str,
+    long: bool,
+    all: bool,
+    is_terminal: bool,
+) -> Result<Vec<u8>, Failure> {
     let refuse = |error: vfs::Error| refused(path, &error);
     let attr = find(vfs, cred, path).await?;
     let mut lines: Vec<(Vec<u8>, Option<Attr>)> = Vec::new();
@@ -77,7 +88,7 @@ async fn list(vfs: &Vfs, cred: &Cred, path: &str, long: bool, all: bool) -> Resu
         if long {
             out.extend_from_slice(details(attr.as_ref()).as_bytes());
         }
-        out.extend_from_slice(&name);
+        out.extend_from_slice(&for_output(&name, is_terminal));
         out.push(b'\n');
     }
     Ok(out)

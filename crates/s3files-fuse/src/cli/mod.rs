@@ -31,6 +31,7 @@ use crate::config::Config;
 use crate::failure::Failure;
 use crate::fstab::{self, Called};
 use crate::logging::LogArgs;
+use crate::mounts;
 use crate::settings;
 
 /// An Amazon S3 Files file system as a folder.
@@ -66,6 +67,12 @@ enum Verb {
     Completions(reference::CompletionsArgs),
     #[command(hide = true)]
     Generate(reference::GenerateArgs),
+    /// Say by the exit code whether the daemon of a mounted folder is gone.
+    #[command(name = mounts::LOOK, hide = true)]
+    Look {
+        /// The folder.
+        folder: PathBuf,
+    },
 }
 
 /// The definition of the whole command line.
@@ -152,6 +159,7 @@ pub fn run() -> ExitCode {
         Verb::Demo(args) => with_log(&log, || block_on(args.run())),
         Verb::Completions(args) => args.run(),
         Verb::Generate(args) => args.run(),
+        Verb::Look { folder } => return ExitCode::from(mounts::look(&folder)),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

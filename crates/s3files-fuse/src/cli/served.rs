@@ -58,6 +58,11 @@ pub fn nobody(shown: &Path, folder: &Path, error: &io::Error) -> Failure {
         State::Mounted => {
             format!("is a mount, but not one of this user's s3files-fuse ({error}); the system's `mount` tells whose")
         }
+        State::Silent => {
+            "is a mount whose program does not answer, and not one of this user's s3files-fuse; the system's `mount` tells \
+             whose"
+                .to_owned()
+        }
         State::Dead => {
             format!("is a mount whose program has died; take it away with: s3files-fuse umount {}", folder.display())
         }

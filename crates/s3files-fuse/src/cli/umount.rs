@@ -45,6 +45,12 @@ impl UmountArgs {
             State::Mounted => Err(because(format!(
                 "is a mount, but not one of this user's s3files-fuse ({error}); use the system's umount"
             ))),
+            State::Silent => Err(because(format!(
+                "is a mount whose program does not answer, and not one of this user's s3files-fuse; take it away with: \
+                 {} {}",
+                if cfg!(target_os = "linux") { "fusermount3 -u -z" } else { "umount -f" },
+                folder.display()
+            ))),
             State::Dead => {
                 fuse::unmount(folder, true)
                     .map_err(|error| because(format!("is a dead mount that cannot be taken away: {error}")))?;

@@ -11,7 +11,7 @@ mod way;
 use std::future::Future;
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde::Serialize;
@@ -45,6 +45,9 @@ pub struct DoctorArgs {
     /// refused like those of a wrong key.
     #[arg(long, value_name = "HOST:PORT")]
     clock: Option<String>,
+    /// Give up a step to the server after this time; some give up earlier by themselves.
+    #[arg(long, value_name = "TIME", value_parser = super::mount::time, default_value = "30s")]
+    step_timeout: Duration,
 }
 
 /// How a step ended.
@@ -171,7 +174,8 @@ impl DoctorArgs {
     pub async fn run(self) -> Result<(), Failure> {
         let mut findings = Findings { prints: !self.json, ..Findings::default() };
         if !self.source.target.is_empty() {
-            Box::pin(way::walk(&mut findings, self.source, self.clock.as_deref())).await;
+            let limits = way::Limits::of(self.step_timeout);
+            Box::pin(way::walk(&mut findings, self.source, self.clock.as_deref(), limits)).await;
         }
         here::look(&mut findings, self.folder.as_deref()).await;
         let json = findings.to_json();

@@ -23,14 +23,39 @@ use crate::rights;
 const STEP_LIMIT: Duration = Duration::from_secs(6);
 /// How long the session may take, and the first question in it.
 const SESSION_LIMIT: Duration = Duration::from_secs(30);
+/// A step that may take no time at all would always fail.
+const LEAST_LIMIT: Duration = Duration::from_millis(100);
 /// The steps to the server, in order.
 static STEPS: [&str; 11] =
     ["target", "name", "tcp", "credentials", "clock", "certificate", "tls", "iam", "nfs", "session", "root"];
 
+/// How long steps may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// A name, a connection, a handshake.
+    step: Duration,
+    /// What asks the server something.
+    session: Duration,
+}
+
+impl Limits {
+    /// The usual ones, or `most` where that is less.
+    pub fn of(most: Duration) -> Self {
+        let most = most.max(LEAST_LIMIT);
+        Self { step: STEP_LIMIT.min(most), session: SESSION_LIMIT.min(most) }
+    }
+
+    /// Waits for the server's answer to something.
+    async fn answer<T>(self, address: &str, asked: impl Future<Output = T>) -> Result<T, Failure> {
+        let slow = || Failure::Slow { address: address.to_owned(), seconds: self.session.as_secs().max(1) };
+        tokio::time::timeout(self.session, asked).await.map_err(|_| slow())
+    }
+}
+
 /// Takes the steps until one fails; the rest is listed as not tried.
-pub async fn walk(findings: &mut Findings, source: SourceArgs, clock: Option<&str>) {
+pub async fn walk(findings: &mut Findings, source: SourceArgs, clock: Option<&str>, limits: Limits) {
     let before = findings.steps.len();
-    if Box::pin(steps(findings, source, clock)).await.is_none() {
+    if Box::pin(steps(findings, source, clock, limits)).await.is_none() {
         let taken: Vec<&str> = findings.steps[before..].iter().map(|step| step.name).collect();
         let left = STEPS.iter().skip_while(|step| Some(*step) != taken.last()).skip(1);
         for step in left {
@@ -40,8 +65,12 @@ pub async fn walk(findings: &mut Findings, source: SourceArgs, clock: Option<&st
     }
 }
 
-async fn steps(findings: &mut Findings, source: SourceArgs, clock: Option<&str>) -> Option<()> {
-    let plan = Box::pin(findings.take("target", target(source))).await?;
+async fn steps(findings: &mut Findings, source: SourceArgs, clock: Option<&str>, within: Limits) -> Option<()> {
+    let mut plan = Box::pin(findings.take("target", target(source))).await?;
+    if let Way::Tls(config) = &mut plan.way {
+        config.dial_limit = config.dial_limit.min(within.session);
+        config.handshake_limit = config.handshake_limit.min(within.session);
+    }
     let (host, port) = match &plan.way {
         Way::Plain(address) => (address.ip().to_string(), address.port()),
         Way::Tls(config) => (config.target.host.clone(), config.target.port),
@@ -49,8 +78,8 @@ async fn steps(findings: &mut Findings, source: SourceArgs, clock: Option<&str>)
     if let Way::Tls(config) = &plan.way {
         findings.server.insert("port_is_usual".to_owned(), json!(config.target.port == DEFAULT_PORT));
     }
-    findings.take("name", name(&host, port)).await?;
-    if findings.take("tcp", tcp(&host, port)).await.is_none() {
+    findings.take("name", name(&host, port, within.step)).await?;
+    if findings.take("tcp", tcp(&host, port, within.step)).await.is_none() {
         if matches!(&findings.first, Some(Failure::Connect(error)) if matches!(**error, ConnectError::ConnectTimeout { .. }))
         {
             findings.hint(format!(
@@ -89,7 +118,7 @@ async fn steps(findings: &mut Findings, source: SourceArgs, clock: Option<&str>)
         Ok(opened) => match &plan.way {
             Way::Plain(_) => opened,
             Way::Tls(config) => {
-                let settled = findings.take("iam", iam(&connector, opened)).await;
+                let settled = findings.take("iam", iam(&connector, opened, within)).await;
                 if settled.is_none() {
                     hint_about_iam(findings, config);
                 }
@@ -101,16 +130,16 @@ async fn steps(findings: &mut Findings, source: SourceArgs, clock: Option<&str>)
     findings.server.insert("tls".to_owned(), json!(peer.tls_version));
     findings.server.insert("bound".to_owned(), json!(settled.partition.is_some()));
     let address = connector.address();
-    let settled = findings.take("nfs", nfs(&connector, settled, &address)).await?;
+    let settled = findings.take("nfs", nfs(&connector, settled, &address, within)).await?;
     let options = plan.client.clone();
-    let client = findings.take("session", session(connector, settled, options, &address)).await?;
+    let client = findings.take("session", session(connector, settled, options, &address, within)).await?;
     let limits = client.limits();
     let facts = json!({ "slots": limits.slots, "max_read": limits.max_read, "max_write": limits.max_write,
         "lease_s": limits.lease, "hard_links": limits.hard_links, "symlinks": limits.symlinks, "xattrs": limits.xattrs });
     findings.server.insert("limits".to_owned(), facts);
-    let read = findings.take("root", root(&client, &plan.client.cred, &address)).await;
+    let read = findings.take("root", root(&client, &plan.client.cred, &address, within)).await;
     // Without it the server forgets the session by itself.
-    let _ = tokio::time::timeout(STEP_LIMIT, client.shutdown()).await;
+    let _ = tokio::time::timeout(within.step, client.shutdown()).await;
     read
 }
 
@@ -128,11 +157,11 @@ async fn target(source: SourceArgs) -> Result<(Found, Plan), Failure> {
     Ok((Found::Ok(detail), plan))
 }
 
-async fn name(host: &str, port: u16) -> Result<(Found, ()), Failure> {
+async fn name(host: &str, port: u16, limit: Duration) -> Result<(Found, ()), Failure> {
     let unknown = |detail: String| ConnectError::NameNotResolved { host: host.to_owned(), detail };
-    let found = tokio::time::timeout(STEP_LIMIT, tokio::net::lookup_host((host, port))).await;
+    let found = tokio::time::timeout(limit, tokio::net::lookup_host((host, port))).await;
     let found = found
-        .map_err(|_| unknown(format!("no answer within {} s", STEP_LIMIT.as_secs())))?
+        .map_err(|_| unknown(format!("no answer within {} s", limit.as_secs().max(1))))?
         .map_err(|error| unknown(error.to_string()))?;
     let addresses: Vec<String> = found.map(|address: SocketAddr| address.ip().to_string()).collect();
     if addresses.is_empty() {
@@ -141,8 +170,8 @@ async fn name(host: &str, port: u16) -> Result<(Found, ()), Failure> {
     Ok((Found::Ok(format!("{host} is {}", addresses.join(", "))), ()))
 }
 
-async fn tcp(host: &str, port: u16) -> Result<(Found, ()), Failure> {
-    let stream = dial(host, port, STEP_LIMIT).await?;
+async fn tcp(host: &str, port: u16, limit: Duration) -> Result<(Found, ()), Failure> {
+    let stream = dial(host, port, limit).await?;
     let peer = stream.peer_addr().map_or_else(|_| host.to_owned(), |peer| peer.to_string());
     Ok((Found::Ok(format!("connected to {peer}")), ()))
 }
@@ -257,15 +286,20 @@ fn hint_about_iam(findings: &mut Findings, config: &ConnectorConfig) {
     }
 }
 
-async fn iam(connector: &Connector, opened: Connected) -> Result<(Found, Connected), Failure> {
-    let settled = connector.settle(opened).await?;
+async fn iam(connector: &Connector, opened: Connected, limits: Limits) -> Result<(Found, Connected), Failure> {
+    let settled = limits.answer(&connector.address(), connector.settle(opened)).await??;
     let bound = if settled.partition.is_some() { "bound to a partition" } else { "without a partition" };
     Ok((Found::Ok(format!("let in, {bound}")), settled))
 }
 
 /// NFSv4's NULL procedure: also the first answer of a server without bind.
-async fn nfs(connector: &Connector, connected: Connected, address: &str) -> Result<(Found, Connected), Failure> {
-    match bind::null(&connected.channel).await {
+async fn nfs(
+    connector: &Connector,
+    connected: Connected,
+    address: &str,
+    limits: Limits,
+) -> Result<(Found, Connected), Failure> {
+    match limits.answer(address, bind::null(&connected.channel)).await? {
         Ok(()) => Ok((Found::Ok("it answers NFSv4 calls".to_owned()), connected)),
         Err(CallFailure::Declined(why)) => Err(Failure::NoSession {
             address: address.to_owned(),
@@ -303,14 +337,13 @@ async fn session(
     connected: Connected,
     options: ClientOptions,
     address: &str,
+    limits: Limits,
 ) -> Result<(Found, Client), Failure> {
     let names: Vec<_> = options.root.iter().map(|name| String::from_utf8_lossy(name)).collect();
     let path = if names.is_empty() { String::new() } else { format!("/{}", names.join("/")) };
     let dial = Arc::new(StandsAlready { first: Mutex::new(Some(connected)), connector });
-    let client = tokio::time::timeout(SESSION_LIMIT, Client::connect(dial, options))
-        .await
-        .map_err(|_| Failure::Slow { address: address.to_owned(), seconds: SESSION_LIMIT.as_secs() })?
-        .map_err(|error| Failure::from_client(error, address, &path))?;
+    let connecting = limits.answer(address, Client::connect(dial, options));
+    let client = connecting.await?.map_err(|error| Failure::from_client(error, address, &path))?;
     let limits = client.limits();
     let detail = format!(
         "{} requests at once, {} KiB each, lease {} s",
@@ -321,16 +354,14 @@ async fn session(
     Ok((Found::Ok(detail), client))
 }
 
-async fn root(client: &Client, cred: &Cred, address: &str) -> Result<(Found, ()), Failure> {
+async fn root(client: &Client, cred: &Cred, address: &str, limits: Limits) -> Result<(Found, ()), Failure> {
     let (handle, attr) = client.root();
     let asked = async {
         let page = client.readdir(cred, handle, 0, [0; 8], 64 << 10).await?;
         Ok((page, client.access(cred, handle, Access::ALL).await?.0))
     };
-    let (page, granted) = tokio::time::timeout(SESSION_LIMIT, asked)
-        .await
-        .map_err(|_| Failure::Slow { address: address.to_owned(), seconds: SESSION_LIMIT.as_secs() })?
-        .map_err(|error| Failure::from_client(error, "the server", "/"))?;
+    let (page, granted) =
+        limits.answer(address, asked).await?.map_err(|error| Failure::from_client(error, "the server", "/"))?;
     let more = if page.eof { "" } else { " or more" };
     let read = format!(
         "{} entries{more}; owner {}:{}, mode {:04o}",
