@@ -122,7 +122,7 @@ fn what_is_not_on_the_server_yet_is_counted_and_has_an_age() {
         fs::metadata(mounted.folder()).unwrap();
         mock.set_rtt(LATE);
         let before = Instant::now();
-        writer.write(&[1; 100_000]);
+        writer.write(&vec![1; 100_000]);
         let one = until(lab, "unwritten bytes", |one| one["unwritten"]["bytes"] == 100_000);
         let (seen, first) = (Instant::now(), one["unwritten"]["oldest_seconds"].as_f64().unwrap());
         assert_eq!((&one["unwritten"]["files"], &one["open_files"]), (&1.into(), &1.into()), "{one}");

@@ -126,8 +126,8 @@ mod tests {
         at(&start, 0, 0, &["10.0.0.1"])
     }
 
-    fn slept(seconds: u32) -> Option<Noticed> {
-        Some(Noticed { slept: SECOND * seconds, network: false })
+    fn slept(seconds: u32) -> Noticed {
+        Noticed { slept: SECOND * seconds, network: false }
     }
 
     #[test]
@@ -135,7 +135,7 @@ mod tests {
         let start = start();
         let mut watch = Watch::new(start.clone());
         assert_eq!(watch.look(at(&start, 3, 3, &["10.0.0.1"])), None);
-        assert_eq!(watch.look(at(&start, 5, 30_005, &["10.0.0.1"])), slept(30_000));
+        assert_eq!(watch.look(at(&start, 5, 30_005, &["10.0.0.1"])), Some(slept(30_000)));
         assert_eq!(watch.look(at(&start, 8, 30_008, &["10.0.0.1"])), None);
     }
 
@@ -152,7 +152,7 @@ mod tests {
     fn a_process_that_stood_still_looks_too_though_nobody_slept() {
         let start = start();
         let mut watch = Watch::new(start.clone());
-        assert_eq!(watch.look(at(&start, 100, 100, &["10.0.0.1"])), slept(0));
+        assert_eq!(watch.look(at(&start, 100, 100, &["10.0.0.1"])), Some(slept(0)));
     }
 
     #[test]
@@ -182,7 +182,7 @@ mod tests {
                 running += ran;
                 wall += ran + asleep + drift;
                 let noticed = watch.look(at(&start, running, wall, &["10.0.0.1"]));
-                prop_assert_eq!(noticed, if asleep > 0 { slept(asleep + drift) } else { None });
+                prop_assert_eq!(noticed, (asleep > 0).then(|| slept(asleep + drift)));
             }
         }
     }

@@ -118,7 +118,7 @@ async fn steps(findings: &mut Findings, source: SourceArgs, clock: Option<&str>,
         Ok(opened) => match &plan.way {
             Way::Plain(_) => opened,
             Way::Tls(config) => {
-                let settled = findings.take("iam", iam(&connector, opened, within)).await;
+                let settled = Box::pin(findings.take("iam", iam(&connector, opened, within))).await;
                 if settled.is_none() {
                     hint_about_iam(findings, config);
                 }
