@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use futures_util::FutureExt as _;
 use nfs4::record::{LAST_FRAGMENT, RecordAssembler, record_mark};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -85,6 +86,8 @@ pub struct ChannelStats {
     pub bytes_in: u64,
     /// Bytes sent, record marks included, TLS not.
     pub bytes_out: u64,
+    /// Those of them that had to wait until the peer had taken earlier ones: while they grow it is there.
+    pub bytes_drained: u64,
     /// Calls sent.
     pub calls: u64,
     /// Replies that found their call.
@@ -101,6 +104,7 @@ pub struct ChannelStats {
 struct Counters {
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
+    bytes_drained: AtomicU64,
     calls: AtomicU64,
     replies: AtomicU64,
     unmatched_replies: AtomicU64,
@@ -337,6 +341,7 @@ impl Channel {
         ChannelStats {
             bytes_in: read(&counters.bytes_in),
             bytes_out: read(&counters.bytes_out),
+            bytes_drained: read(&counters.bytes_drained),
             calls: read(&counters.calls),
             replies: read(&counters.replies),
             unmatched_replies: read(&counters.unmatched_replies),
@@ -429,24 +434,41 @@ async fn write_records<S: AsyncRead + AsyncWrite>(
             let Ok(more) = small.try_recv().or_else(|_| large.try_recv()) else { break };
             rope.extend(more);
         }
-        let bytes = rope.remaining();
         let written = tokio::select! {
-            written = async { io.write_all_buf(&mut rope).await?; io.flush().await } => written,
+            written = send(&mut io, &mut rope, &shared.counters) => written,
             _ = &mut gone => break,
         };
-        match written {
-            Ok(()) => count(&shared.counters.bytes_out, bytes),
-            Err(error) => {
-                // The reader knows better: what the peer said last is still to be read.
-                let _ = tokio::time::timeout(GRACE, &mut gone).await;
-                shared.lose(LossReason::from_io(&error));
-                break;
-            }
+        if let Err(error) = written {
+            // The reader knows better: what the peer said last is still to be read.
+            let _ = tokio::time::timeout(GRACE, &mut gone).await;
+            shared.lose(LossReason::from_io(&error));
+            break;
         }
     }
     small.close();
     large.close();
     let _ = tokio::time::timeout(GRACE, io.shutdown()).await;
+}
+
+/// Sends all of it, and counts as it goes.
+async fn send<S: AsyncWrite>(io: &mut WriteHalf<S>, rope: &mut Rope, counters: &Counters) -> std::io::Result<()> {
+    while rope.has_remaining() {
+        // Cancelling it is safe: nothing was written then.
+        let at_once = io.write_buf(rope).now_or_never();
+        let waits = at_once.is_none();
+        let bytes = match at_once {
+            Some(written) => written?,
+            None => io.write_buf(rope).await?,
+        };
+        if bytes == 0 {
+            return Err(std::io::ErrorKind::WriteZero.into());
+        }
+        count(&counters.bytes_out, bytes);
+        if waits {
+            count(&counters.bytes_drained, bytes);
+        }
+    }
+    io.flush().await
 }
 
 #[cfg(test)]

@@ -119,6 +119,8 @@ struct TlsRoute {
     dial_limit: Duration,
     handshake_limit: Duration,
     certificate: Mutex<Option<ClientCertificate>>,
+    /// Held by whoever makes one.
+    issuing: tokio::sync::Mutex<()>,
 }
 
 /// Opens connections to one mount target.
@@ -161,8 +163,8 @@ impl Connector {
             access_point: target.access_point.clone(),
         };
         let tls = TlsClient::new(&trust)?;
-        let certificate = Mutex::new(None);
-        let route = TlsRoute { target, credentials, request, tls, dial_limit, handshake_limit, certificate };
+        let (certificate, issuing) = (Mutex::new(None), tokio::sync::Mutex::new(()));
+        let route = TlsRoute { target, credentials, request, tls, dial_limit, handshake_limit, certificate, issuing };
         Ok(Self { direct_reads, ..Self::over(Route::Tls(Box::new(route)), channel, bind) })
     }
 
@@ -382,8 +384,9 @@ impl TlsRoute {
         Ok((Channel::new(stream, options), peer))
     }
 
-    /// A certificate that may be used now. Two connections at once may both make one; the later stays.
+    /// A certificate that may be used now. One is made at a time: loading credentials may ask a person.
     async fn certificate(&self) -> Result<ClientCertificate, ConnectError> {
+        let _one = self.issuing.lock().await;
         let held = || self.certificate.lock().unwrap_or_else(PoisonError::into_inner);
         let current = held().clone();
         let verdict = current.as_ref().map(|current| current.lifetime.verdict(SystemTime::now()));

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use mount_target::{Channel, Connected, IncomingCall, PartitionId};
 use nfs4::Nfs4Error;
 use nfs4::attr::Attrs;
@@ -128,11 +129,11 @@ struct Worker {
     growing: JoinSet<Option<Connected>>,
 }
 
-/// Does `work` on a connection, which is given up if it is silent after a nudge; then the work fails.
-async fn unless_gone<T>(nudge: &Notify, channel: &Channel, work: impl Future<Output = T>) -> T {
+/// Does `work` on one of these connections. Those that are silent after a nudge are given up; then work on them fails.
+async fn unless_gone<T>(nudge: &Notify, channels: &[Channel], work: impl Future<Output = T>) -> T {
     let check = async {
         nudge.notified().await;
-        probe(channel, SILENCE).await;
+        join_all(channels.iter().map(|channel| probe(channel, SILENCE))).await;
         std::future::pending().await
     };
     tokio::select! {
@@ -478,7 +479,10 @@ impl Worker {
                 },
             };
             let nudge = Arc::clone(&self.nudge);
-            match unless_gone(&nudge, &connected.channel, self.establish(&connected)).await {
+            // All of them are in doubt then, and one after the other would be tried.
+            let others = self.further.iter().map(|other| other.channel.clone());
+            let channels: Vec<Channel> = others.chain([connected.channel.clone()]).collect();
+            match unless_gone(&nudge, &channels, self.establish(&connected)).await {
                 Ok(()) => return connected,
                 Err(Broken::Session) => {
                     self.leave_session(&connected.channel).await;
@@ -490,7 +494,10 @@ impl Worker {
                     self.unbind();
                 }
             }
-            sleep(backoff.pause()).await;
+            tokio::select! {
+                () = sleep(backoff.pause()) => {}
+                () = self.nudge.notified() => backoff.reset(),
+            }
         }
     }
 

@@ -1,8 +1,9 @@
 //! Whether a connection still answers. After a sleep or on another network it may be gone without a word, and TCP takes
 //! minutes to notice.
 //!
-//! A connection is silent when **nothing at all** comes on it for a while after it was asked something: on a narrow link
-//! the answer stands behind data, and data are an answer as well.
+//! A connection is silent when **nothing at all** comes or goes on it for a while after it was asked something. On a narrow
+//! link the question stands behind data that are being written, and the answer behind data that are being read. Data that
+//! come are an answer as well, and so are data that the peer has made room for.
 
 use std::time::Duration;
 
@@ -15,12 +16,16 @@ pub(crate) const SILENCE: Duration = Duration::from_secs(3);
 /// Waits for an answer on a connection for as long as that is not silent for `limit`.
 pub(crate) async fn unless_silent<T>(channel: &Channel, limit: Duration, answer: impl Future<Output = T>) -> Option<T> {
     tokio::pin!(answer);
-    let mut heard = channel.stats().bytes_in;
+    let life = || {
+        let stats = channel.stats();
+        (stats.bytes_in, stats.bytes_drained)
+    };
+    let mut heard = life();
     loop {
         if let Ok(answer) = timeout(limit, &mut answer).await {
             return Some(answer);
         }
-        let now = channel.stats().bytes_in;
+        let now = life();
         if now == heard {
             return None;
         }

@@ -434,13 +434,16 @@ impl<N: Inode> InodeTable<N> {
         }
     }
 
-    /// Puts the nodes to sleep that have been awake for longest.
+    /// Puts the nodes to sleep that have been awake for longest, and lets go of those whose file is gone.
     fn lull(&mut self) {
         let mut looks = LOOKS;
         while self.awake.len() > self.limits.awake && looks > 0 {
             looks -= 1;
             let Some(ticket) = self.awake.pop_front() else { return };
-            if self.of_ticket(ticket).is_some_and(|slot| !slot.doze()) {
+            let Some(slot) = self.of_ticket(ticket) else { continue };
+            if slot.gone && slot.lookups.0 == 0 && !slot.is_held() {
+                self.remove(ticket.index);
+            } else if !slot.doze() {
                 self.awake.push_back(ticket);
             }
         }
@@ -540,6 +543,21 @@ mod tests {
         assert_eq!(table.len(), 1);
         assert_eq!(intern(&mut table, "b", 7), invented);
         assert_eq!(intern(&mut table, "a", 7), plain);
+    }
+
+    #[test]
+    fn a_file_that_is_gone_goes_when_its_last_holder_has_gone() {
+        let mut table = table(1000);
+        let held = listed(&mut table, "removed while open", Some(5));
+        table.add_lookups(5, 1);
+        table.forget(5, 1);
+        table.retire(held.id);
+        assert!(table.get(5).is_some());
+        drop(held);
+        for n in 0..20 {
+            listed(&mut table, &format!("h{n}"), Some(100 + n));
+        }
+        assert!(table.get(5).is_none());
     }
 
     #[test]

@@ -50,6 +50,11 @@ impl Ledger {
         self.0.take().is_some_and(|values| !values.in_doubt.is_empty())
     }
 
+    /// Whether nothing is in question.
+    pub const fn is_settled(&self) -> bool {
+        self.0.is_none()
+    }
+
     fn begin(&mut self, current: u64) -> &mut Values {
         self.0.get_or_insert_with(|| Box::new(Values { ours: VecDeque::from([current]), in_doubt: Vec::new() }))
     }

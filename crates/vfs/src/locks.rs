@@ -62,6 +62,13 @@ pub(crate) struct Lockers {
     freed: Arc<Notify>,
 }
 
+impl Lockers {
+    /// Nobody holds a lock or has asked for one.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.owners.is_empty()
+    }
+}
+
 #[derive(Debug)]
 struct Locker {
     owner: u64,

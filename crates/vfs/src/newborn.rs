@@ -341,6 +341,10 @@ impl Vfs {
         let lookups = newborn.state.lock().lookups;
         let mut table = self.mount().table.lock();
         table.add_lookups(newborn.id.ino, lookups);
+        if lookups == 0 {
+            // The kernel has given back all it had, and will say nothing more.
+            table.forget(newborn.id.ino, 0);
+        }
         debug_assert!(newborn.id.ino != node.ino() || node.id == newborn.id);
     }
 

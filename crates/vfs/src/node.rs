@@ -230,7 +230,37 @@ pub(crate) struct DirState {
     pub(crate) hidden: Vec<Weak<Node>>,
 }
 
+impl More {
+    /// Whether it is but a memory of what was asked once, by nobody who is still there: the server can be asked again, and
+    /// the kernel's pages be dropped at the next open.
+    fn is_dispensable(&self) -> bool {
+        let has_nothing_to_do = match &self.body {
+            Body::Plain | Body::Link(..) => true,
+            Body::File(file) => file.is_idle(),
+            Body::Dir(_) => false,
+        };
+        has_nothing_to_do
+            && self.ledger.is_settled()
+            && self.hidden.is_none()
+            && self.held.is_none()
+            && self.rdev == (0, 0)
+    }
+}
+
 impl FileState {
+    /// Nobody has it open, nothing is on its way, and nobody is to be told of anything.
+    fn is_idle(&self) -> bool {
+        self.is_clean()
+            && !self.dirty.is_frozen()
+            && self.handles == 0
+            && self.closing == 0
+            && self.opens.is_empty()
+            && self.fetches.is_empty()
+            && self.lockers.is_empty()
+            && !self.mixed
+            && self.failures == 0
+    }
+
     /// The shared open for this identity and access, with one more user.
     pub(crate) fn join(&self, cred: &Cred, access: OpenAccess) -> Option<Arc<ServerOpen>> {
         let open = self.opens.iter().find(|open| open.access == access && open.cred == *cred)?;
@@ -474,7 +504,7 @@ impl Inode for Node {
 
     fn pack(&mut self) -> Option<Packed> {
         let state = self.state.get_mut();
-        if state.more.is_some() {
+        if state.more.as_ref().is_some_and(|more| !more.is_dispensable()) {
             return None;
         }
         let place = state.place.as_ref().map(|place| (place.parent, &place.name[..]));
@@ -700,7 +730,10 @@ mod tests {
         assert_eq!(woken.lock().fresh(now), Some((attr, timeouts.dir_min)));
         assert_eq!(woken.lock().place, node.lock().place);
         node.lock().learn_rights(&Cred::new(1, 1), Access::READ, now);
-        assert!(node.pack().is_none());
+        node.lock().more().body = Body::File(Box::default());
+        assert!(node.pack().is_some(), "what can be asked again keeps nothing awake");
+        node.lock().file().handles = 1;
+        assert!(node.pack().is_none(), "it is open");
     }
 
     #[test]
