@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use vfs::{Cred, Errno, Error, Fh, Looked, Result, Vfs};
 
+use crate::local::normal::{Aim, Form, Step};
 use crate::local::numbers::{Parent, is_local};
 use crate::local::overlay::{Listed, Overlay};
 use crate::local::policy::is_macs;
@@ -113,33 +114,34 @@ impl View {
         }
     }
 
-    /// The name as the server has it, or shall get it. A round trip only where the name is in another form and nothing is
+    /// The name as the server has it, or shall get it. Round trips only where the name is in another form and not enough is
     /// known of the directory.
-    async fn known_as<'a>(&self, cred: &Cred, parent: u64, name: &'a [u8]) -> Cow<'a, [u8]> {
+    async fn known_as<'a>(&self, cred: &Cred, parent: u64, name: &'a [u8], aim: Aim) -> Result<Cow<'a, [u8]>> {
         let Some(composed) = normal::composed(name).filter(|_| self.local().normal) else {
-            return Cow::Borrowed(name);
+            return Ok(Cow::Borrowed(name));
         };
         let vfs = self.server();
-        let known = (vfs.remembers(cred, parent, name), vfs.remembers(cred, parent, &composed));
-        let form = match normal::choose(known.0, known.1) {
-            Some(form) => form,
-            None if known.1.is_none() && self.is_there(cred, parent, &composed).await => normal::Form::Composed,
-            None if self.is_there(cred, parent, name).await => normal::Form::Given,
-            None => normal::Form::Composed,
-        };
-        match form {
-            normal::Form::Given => Cow::Borrowed(name),
-            normal::Form::Composed => Cow::Owned(composed.to_vec()),
+        let mut is_given = vfs.remembers(cred, parent, name);
+        let mut is_composed = vfs.remembers(cred, parent, &composed);
+        loop {
+            match normal::choose(is_given, is_composed, aim) {
+                Step::Ask(Form::Given) => is_given = Some(self.is_there(cred, parent, name).await?),
+                Step::Ask(Form::Composed) => is_composed = Some(self.is_there(cred, parent, &composed).await?),
+                Step::Take(Form::Given) => return Ok(Cow::Borrowed(name)),
+                Step::Take(Form::Composed) => return Ok(Cow::Owned(composed.to_vec())),
+            }
         }
     }
 
-    async fn is_there(&self, cred: &Cred, parent: u64, name: &[u8]) -> bool {
+    async fn is_there(&self, cred: &Cred, parent: u64, name: &[u8]) -> Result<bool> {
         match self.server().lookup(cred, parent, name).await {
             Ok(Looked::Found(entry)) => {
                 self.server().forget(entry.attr.ino, 1);
-                true
+                Ok(true)
             }
-            _ => false,
+            // The longer form may be longer than any name can be.
+            Ok(Looked::Missing { .. }) | Err(Error::NameTooLong) => Ok(false),
+            Err(error) => Err(error),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use vfs::{Cred, Entry, Errno, Error, Looked, NodeKind, OpenFlags, Opened, RenameFlags, Result};
 
 use super::{Spot, View};
+use crate::local::normal::Aim;
 use crate::local::numbers::{Parent, is_local};
 
 /// What policy refuses; not what a directory's mode does.
@@ -23,7 +24,7 @@ impl View {
     pub async fn lookup_for_kernel(&self, cred: &Cred, parent: u64, name: &[u8]) -> Result<Looked> {
         match self.spot(parent, name)? {
             Spot::Server => {
-                let known = self.known_as(cred, parent, name).await;
+                let known = self.known_as(cred, parent, name, Aim::Ask).await?;
                 let looked = self.server().lookup_for_kernel(cred, parent, &known).await?;
                 Ok(match looked {
                     looked if *known == *name => looked,
@@ -52,7 +53,7 @@ impl View {
         match (self.spot(parent, name)?, kind) {
             (Spot::Denied, _) => Err(REFUSED),
             (Spot::Server, _) => {
-                let known = self.known_as(cred, parent, name).await;
+                let known = self.known_as(cred, parent, name, Aim::Change).await?;
                 let made = match kind {
                     None => self.server().mkdir(cred, parent, &known, mode).await,
                     Some(kind) => self.server().mknod(cred, parent, &known, kind, mode).await,
@@ -88,7 +89,7 @@ impl View {
             Spot::Denied => Err(REFUSED),
             Spot::Local(_) => Err(NO_SUCH_KIND),
             Spot::Server => {
-                let known = self.known_as(cred, parent, name).await;
+                let known = self.known_as(cred, parent, name, Aim::Change).await?;
                 let made = self.server().symlink(cred, parent, &known, target).await;
                 if *known == *name { made } else { made.map(by_another_name) }
             }
@@ -101,7 +102,7 @@ impl View {
             Spot::Denied => Err(REFUSED),
             Spot::Local(_) if is_local(ino) => Err(NO_SUCH_KIND),
             Spot::Server if !is_local(ino) => {
-                let known = self.known_as(cred, newparent, newname).await;
+                let known = self.known_as(cred, newparent, newname, Aim::Change).await?;
                 let made = self.server().link(cred, ino, newparent, &known).await;
                 if *known == *newname { made } else { made.map(by_another_name) }
             }
@@ -121,7 +122,7 @@ impl View {
         match self.spot(parent, name)? {
             Spot::Denied => Err(REFUSED),
             Spot::Server => {
-                let known = self.known_as(cred, parent, name).await;
+                let known = self.known_as(cred, parent, name, Aim::Change).await?;
                 let (entry, opened) = self.server().create(cred, parent, &known, mode, flags).await?;
                 Ok((if *known == *name { entry } else { by_another_name(entry) }, opened))
             }
@@ -137,7 +138,7 @@ impl View {
         match self.spot(parent, name)? {
             Spot::Denied => Err(Error::NotFound),
             Spot::Server => {
-                let known = self.known_as(cred, parent, name).await;
+                let known = self.known_as(cred, parent, name, Aim::Change).await?;
                 if is_directory {
                     self.server().rmdir(cred, parent, &known).await
                 } else {
@@ -180,8 +181,8 @@ impl View {
             (Spot::Denied, _) => Err(Error::NotFound),
             (_, Spot::Denied) => Err(REFUSED),
             (Spot::Server, Spot::Server) => {
-                let (known, newly) =
-                    (self.known_as(cred, parent, name).await, self.known_as(cred, newparent, newname).await);
+                let known = self.known_as(cred, parent, name, Aim::Change).await?;
+                let newly = self.known_as(cred, newparent, newname, Aim::Change).await?;
                 self.server().rename(cred, parent, &known, newparent, &newly, flags).await
             }
             (Spot::Local(from), Spot::Local(to)) => {
