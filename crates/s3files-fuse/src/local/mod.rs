@@ -11,10 +11,12 @@
 //! ```
 //!
 //! [`policy`] says which names are meant, [`overlay`] works on the local files, [`numbers`] gives them inode numbers,
+//! [`escape`] writes their names so that any disk tells them apart,
 //! [`store`] keeps attributes, [`attributes`] is what it keeps for one file, [`room`] bounds both, [`normal`] is about the
 //! form of names. Who asks whom is decided in [`crate::fuse`]'s view.
 
 pub mod attributes;
+pub mod escape;
 pub mod normal;
 pub mod numbers;
 pub mod overlay;

@@ -9,7 +9,6 @@
 mod content;
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
@@ -25,7 +24,7 @@ use vfs::{Attr, Cred, Entry, Errno, Error, Fh, FileKind, Looked, OpenFlags, Open
 use super::numbers::{Numbers, Parent};
 use super::rights::{Owner, READ, SEARCH, WRITE};
 use super::room::{self, Room};
-use super::{Key, refusal};
+use super::{Key, escape, refusal};
 
 /// How long the kernel may believe what it was told of a local file: another mount of the same user may change it.
 const TTL: Duration = Duration::from_secs(1);
@@ -88,7 +87,7 @@ fn check_name(name: &[u8]) -> Result<()> {
     match name {
         b"" | b"." | b".." => Err(Error::Invalid("not a name")),
         name if name.contains(&b'/') || name.contains(&0) => Err(Error::Invalid("not a name")),
-        name if name.len() > 255 => Err(Error::NameTooLong),
+        name if !escape::fits(name) => Err(Error::NameTooLong),
         _ => Ok(()),
     }
 }
@@ -130,7 +129,7 @@ impl Overlay {
 
     fn path_in(&self, numbers: &Numbers, parent: Parent, name: &[u8]) -> Result<PathBuf> {
         check_name(name)?;
-        Ok(self.directory(numbers, parent)?.join(OsStr::from_bytes(name)))
+        Ok(self.directory(numbers, parent)?.join(escape::on_disk(name)))
     }
 
     /// Whether somebody may change names in a directory. That of the server was asked about already.
@@ -192,7 +191,7 @@ impl Overlay {
             Err(error) => return Err(refusal(&error, &path)),
         };
         let listed = |entry: fs::DirEntry| {
-            let (name, metadata) = (entry.file_name().as_bytes().to_vec(), entry.metadata().ok()?);
+            let (name, metadata) = (escape::from_disk(entry.file_name().as_bytes())?, entry.metadata().ok()?);
             Some(Listed { ino: numbers.peek(parent, &name, metadata.ino()), kind: kind(&metadata)?, name })
         };
         let mut all: Vec<_> = entries.flatten().filter_map(listed).collect();

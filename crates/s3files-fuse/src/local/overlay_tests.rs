@@ -135,3 +135,23 @@ fn nothing_leads_out_of_the_overlay() {
         assert!(stage.write(HOME, name, b"").is_err());
     }
 }
+
+#[test]
+fn names_that_a_mac_s_disk_takes_for_one_are_files_of_their_own() {
+    let stage = stage(1 << 20);
+    let names = ["._README", "._readme", "._\u{e9}", "._e\u{301}", "._%52eadme"];
+    for name in names {
+        stage.write(HOME, name.as_bytes(), name.as_bytes()).unwrap();
+    }
+    let mut sorted = names;
+    sorted.sort_unstable();
+    assert_eq!(stage.names(HOME), sorted);
+    let on_disk = fs::read_dir(stage.directory.path().join(Key([1; 16]).name())).unwrap().flatten();
+    let on_disk: std::collections::BTreeSet<_> = on_disk.map(|entry| entry.file_name().to_ascii_lowercase()).collect();
+    assert!(on_disk.len() == names.len() && on_disk.iter().all(|name| name.is_ascii()));
+    let too_long = [b'A'; 86];
+    assert_eq!(stage.write(HOME, &too_long, b"").unwrap_err().errno(), Errno::NameTooLong);
+    stage.overlay.rename(&stage.me, (HOME, b"._README"), (HOME, b"._readme"), false).unwrap();
+    assert_eq!(stage.names(HOME).len(), names.len() - 1);
+    stage.check();
+}
