@@ -106,6 +106,26 @@ impl View {
         if is_local(parent) { Ok(()) } else { self.server().access(cred, parent, 0o3).await }
     }
 
+    /// Whether somebody may look a local name up in a directory. Mostly answered from memory.
+    async fn may_search(&self, cred: &Cred, parent: u64) -> Result<()> {
+        if is_local(parent) { Ok(()) } else { self.server().access(cred, parent, 0o1).await }
+    }
+
+    /// Whether somebody may take a local name away, which in a directory of the server with the sticky bit is for its owner
+    /// and the file's.
+    async fn may_take(&self, cred: &Cred, parent: u64, place: Parent, name: &[u8]) -> Result<()> {
+        self.may_change(cred, parent).await?;
+        if is_local(parent) {
+            return Ok(());
+        }
+        let (directory, _) = self.server().getattr(cred, parent, None).await?;
+        if directory.mode & 0o1000 == 0 || cred.uid == 0 || cred.uid == directory.uid {
+            return Ok(());
+        }
+        let (name, cred) = (self.kept(name).into_owned(), cred.clone());
+        self.on_disk(move |overlay| overlay.check_own(&cred, place, &name)).await
+    }
+
     /// The name as it is kept: for local files always in one form.
     fn kept<'a>(&self, name: &'a [u8]) -> Cow<'a, [u8]> {
         match normal::composed(name).filter(|_| self.local().normal) {

@@ -166,9 +166,25 @@ impl Overlay {
         Entry { attr: self.attr(number, metadata), generation: 0, entry_ttl: TTL, attr_ttl: TTL }
     }
 
+    /// Whether somebody may go through a directory. That of the server was asked about already.
+    fn check_search(&self, cred: &Cred, numbers: &Numbers, parent: Parent) -> Result<()> {
+        match parent {
+            Parent::Home(_) => Ok(()),
+            Parent::Local(_) => self.owner.permits(cred, &existing(&self.directory(numbers, parent)?)?, SEARCH),
+        }
+    }
+
+    /// Whether somebody may remove a name or put another file there, where each may do so with their own only.
+    pub fn check_own(&self, cred: &Cred, parent: Parent, name: &[u8]) -> Result<()> {
+        let numbers = self.numbers();
+        let there = metadata(&self.path_in(&numbers, parent, name)?)?;
+        there.map_or(Ok(()), |there| self.owner.is(cred, &there))
+    }
+
     /// What a name stands for.
-    pub fn lookup(&self, parent: Parent, name: &[u8]) -> Result<Looked> {
+    pub fn lookup(&self, cred: &Cred, parent: Parent, name: &[u8]) -> Result<Looked> {
         let mut numbers = self.numbers();
+        self.check_search(cred, &numbers, parent)?;
         Ok(match metadata(&self.path_in(&numbers, parent, name)?)? {
             Some(metadata) => Looked::Found(self.entry(&mut numbers, parent, name, &metadata)),
             None => Looked::Missing { ttl: TTL },
@@ -264,6 +280,7 @@ impl Overlay {
     ) -> Result<(Entry, Opened)> {
         let mut numbers = self.numbers();
         let path = self.path_in(&numbers, parent, name)?;
+        self.check_search(cred, &numbers, parent)?;
         if let Some(there) = metadata(&path)? {
             if flags.exclusive {
                 return Err(Error::Exists);

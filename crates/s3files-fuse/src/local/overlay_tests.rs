@@ -47,7 +47,7 @@ impl Stage {
 fn files_are_made_found_renamed_and_removed_and_leave_nothing() {
     let stage = stage(1 << 20);
     let overlay = &stage.overlay;
-    assert!(matches!(overlay.lookup(HOME, b"._a").unwrap(), Looked::Missing { .. }));
+    assert!(matches!(overlay.lookup(&stage.me, HOME, b"._a").unwrap(), Looked::Missing { .. }));
     let ino = stage.write(HOME, b"._a", b"one").unwrap();
     assert_eq!(overlay.getattr(ino).unwrap().0.size, 3);
     assert_eq!(stage.names(HOME), ["._a"]);
@@ -79,7 +79,7 @@ fn directories_have_what_is_in_them_and_go_with_that_of_the_server() {
     assert_eq!(overlay.unlink(&stage.me, HOME, b".fseventsd").unwrap_err().errno(), Errno::IsDir);
     stage.check();
     overlay.drop_home(Key([1; 16]));
-    assert_eq!(overlay.lookup(trash, b"any name").unwrap_err().errno(), Errno::Stale);
+    assert_eq!(overlay.lookup(&stage.me, trash, b"any name").unwrap_err().errno(), Errno::Stale);
     assert_eq!(overlay.room.used(), 0);
 }
 
@@ -127,11 +127,11 @@ fn nothing_leads_out_of_the_overlay() {
     stage.write(HOME, b"._a", b"x").unwrap();
     let home = stage.directory.path().join(Key([1; 16]).name());
     std::os::unix::fs::symlink(outside.path(), home.join("._link")).unwrap();
-    assert!(matches!(stage.overlay.lookup(HOME, b"._link").unwrap(), Looked::Missing { .. }));
+    assert!(matches!(stage.overlay.lookup(&stage.me, HOME, b"._link").unwrap(), Looked::Missing { .. }));
     assert_eq!(stage.names(HOME), ["._a"]);
     assert!(stage.write(HOME, b"._link", b"y").is_err());
     for name in [&b".."[..], b".", b"a/b", b"", b"a\0"] {
-        assert!(stage.overlay.lookup(HOME, name).is_err(), "{}", name.escape_ascii());
+        assert!(stage.overlay.lookup(&stage.me, HOME, name).is_err(), "{}", name.escape_ascii());
         assert!(stage.write(HOME, name, b"").is_err());
     }
 }
@@ -154,4 +154,19 @@ fn names_that_a_mac_s_disk_takes_for_one_are_files_of_their_own() {
     stage.overlay.rename(&stage.me, (HOME, b"._README"), (HOME, b"._readme"), false).unwrap();
     assert_eq!(stage.names(HOME).len(), names.len() - 1);
     stage.check();
+}
+
+#[test]
+fn nobody_looks_into_a_directory_that_they_may_not_search() {
+    let stage = stage(1 << 20);
+    let overlay = &stage.overlay;
+    let private = Parent::Local(overlay.mkdir(&stage.me, HOME, b".Trashes", 0o700).unwrap().attr.ino);
+    stage.write(private, b"file", b"x").unwrap();
+    let stranger = Cred::new(7, 7);
+    assert_eq!(overlay.lookup(&stranger, private, b"file").unwrap_err().errno(), Errno::Access);
+    assert_eq!(overlay.create(&stranger, private, b"file", 0o644, OpenFlags::default()).unwrap_err().errno(), Errno::Access);
+    assert!(matches!(overlay.lookup(&stage.me, private, b"file").unwrap(), Looked::Found(_)));
+    assert_eq!(overlay.check_own(&stranger, private, b"file").unwrap_err().errno(), Errno::Perm);
+    overlay.check_own(&stage.me, private, b"file").unwrap();
+    overlay.check_own(&stranger, private, b"none").unwrap();
 }

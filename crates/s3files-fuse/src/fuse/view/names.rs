@@ -32,9 +32,10 @@ impl View {
                     Looked::Missing { .. } => Looked::Missing { ttl: Duration::ZERO },
                 })
             }
-            Spot::Local(parent) => {
-                let name = self.kept(name).into_owned();
-                self.on_disk(move |overlay| overlay.lookup(parent, &name)).await
+            Spot::Local(place) => {
+                self.may_search(cred, parent).await?;
+                let (name, cred) = (self.kept(name).into_owned(), cred.clone());
+                self.on_disk(move |overlay| overlay.lookup(&cred, place, &name)).await
             }
             Spot::Denied => Ok(Looked::Missing { ttl: Duration::ZERO }),
         }
@@ -146,7 +147,7 @@ impl View {
                 }
             }
             Spot::Local(place) => {
-                self.may_change(cred, parent).await?;
+                self.may_take(cred, parent, place, name).await?;
                 let (name, cred) = (self.kept(name).into_owned(), cred.clone());
                 self.on_disk(move |overlay| {
                     if is_directory { overlay.rmdir(&cred, place, &name) } else { overlay.unlink(&cred, place, &name) }
@@ -186,8 +187,8 @@ impl View {
                 self.server().rename(cred, parent, &known, newparent, &newly, flags).await
             }
             (Spot::Local(from), Spot::Local(to)) => {
-                self.may_change(cred, parent).await?;
-                self.may_change(cred, newparent).await?;
+                self.may_take(cred, parent, from, name).await?;
+                self.may_take(cred, newparent, to, newname).await?;
                 self.rename_here(cred, (from, name), (to, newname), flags).await
             }
             _ => Err(Error::Elsewhere(Errno::Xdev)),
