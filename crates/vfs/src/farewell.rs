@@ -2,8 +2,9 @@
 //!
 //! A layer above may keep something for a file of the server, in a place of its own that outlives the mount. It keeps it
 //! under the file's handle, which names that file and never another (RFC 8881 §4.2: S3 Files' and most servers' handles are
-//! persistent), whatever the file is called; and it is told when the file's last name has gone, or when the server says
-//! that the file is no longer there.
+//! persistent), whatever the file is called; and it is told when a request of ours has taken the file's last name. That the
+//! server no longer knows a handle (NFS4ERR_STALE) is no such sign: it also says so when access was revoked (RFC 8881
+//! §15.1.2.7), and what is kept must outlive that. So what somebody else removes leaves behind what is kept for it.
 
 use std::sync::Arc;
 
@@ -51,12 +52,5 @@ impl Vfs {
         if tokio::task::spawn_blocking(move || farewell.gone(node.handle.as_bytes())).await.is_err() {
             tracing::warn!("what was kept for a file that is gone stays behind");
         }
-    }
-
-    /// The same behind the caller's back.
-    pub(crate) fn farewell_later(&self, node: &Node) {
-        let Some(farewell) = self.mount().farewell.lock().clone() else { return };
-        let handle = node.handle.clone();
-        self.mount().tasks.spawn_blocking(move || farewell.gone(handle.as_bytes()));
     }
 }
