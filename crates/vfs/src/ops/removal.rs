@@ -97,7 +97,7 @@ impl Vfs {
                 node.lock().gone_from(&Place { parent: dir.ino(), name: Name::from(&name) });
                 own.done(info, vec![Edit(name.into(), Dentry::Missing)], self.mount().options.timeouts.dir_min);
                 if self.lost_a_name(node) {
-                    self.say_farewell(node).await;
+                    self.say_farewell(cred, node).await;
                 }
                 self.keep_watched(cred, dir);
                 Ok(())
@@ -303,7 +303,7 @@ impl Vfs {
             && target.lock().hidden().is_none()
             && self.lost_a_name(&target)
         {
-            self.say_farewell(&target).await;
+            self.say_farewell(cred, &target).await;
         }
         Ok(())
     }
