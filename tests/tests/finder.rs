@@ -424,3 +424,36 @@ fn a_change_by_one_form_leaves_the_other_form_s_file_alone_in_a_directory_too_la
         mounted.umount().unwrap();
     });
 }
+
+/// Whether that is so soon: the kernel is told behind everybody's back.
+fn soon(is_so: impl Fn() -> bool) -> bool {
+    let waited = SystemTime::now();
+    while waited.elapsed().unwrap() < Duration::from_secs(2) {
+        if is_so() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    false
+}
+
+#[test]
+fn what_is_changed_by_one_form_of_a_name_is_seen_by_the_other() {
+    mounted(&["--names", "nfc"], |_, _, mounted| {
+        let (apart, whole) = (mounted.path("u\u{308}ber"), mounted.path("\u{fc}ber"));
+        let is_there = || fs::symlink_metadata(&whole).is_ok();
+        fs::write(&whole, b"x").unwrap();
+        assert!(is_there());
+        fs::remove_file(&apart).unwrap();
+        assert!(soon(|| !is_there()), "removed");
+        fs::create_dir(&apart).unwrap();
+        assert!(soon(is_there), "made");
+        fs::rename(&apart, mounted.path("plain")).unwrap();
+        assert!(soon(|| !is_there()), "renamed");
+        symlink("plain", &apart).unwrap();
+        assert!(soon(is_there), "linked");
+        fs::rename(mounted.path("plain"), mounted.path("u\u{308}")).unwrap();
+        assert!(soon(|| mounted.path("\u{fc}").is_dir()), "renamed to");
+        mounted.umount().unwrap();
+    });
+}

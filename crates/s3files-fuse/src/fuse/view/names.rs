@@ -20,6 +20,15 @@ fn by_another_name(entry: Entry) -> Entry {
 }
 
 impl View {
+    /// A name was changed as the one that the server has it by: whether that is the name itself. If not, the kernel has heard
+    /// nothing of that one yet.
+    fn changed_as(&self, parent: u64, name: &[u8], known: &[u8]) -> bool {
+        if name != known {
+            self.server().forget_name(parent, known);
+        }
+        name == known
+    }
+
     /// What a name stands for.
     pub async fn lookup_for_kernel(&self, cred: &Cred, parent: u64, name: &[u8]) -> Result<Looked> {
         match self.spot(parent, name)? {
@@ -59,7 +68,8 @@ impl View {
                     None => self.server().mkdir(cred, parent, &known, mode).await,
                     Some(kind) => self.server().mknod(cred, parent, &known, kind, mode).await,
                 };
-                if *known == *name { made } else { made.map(by_another_name) }
+                let entry = made?;
+                Ok(if self.changed_as(parent, name, &known) { entry } else { by_another_name(entry) })
             }
             (Spot::Local(place), None | Some(NodeKind::Regular)) => {
                 self.may_change(cred, parent).await?;
@@ -91,8 +101,8 @@ impl View {
             Spot::Local(_) => Err(NO_SUCH_KIND),
             Spot::Server => {
                 let known = self.known_as(cred, parent, name, Aim::Change).await?;
-                let made = self.server().symlink(cred, parent, &known, target).await;
-                if *known == *name { made } else { made.map(by_another_name) }
+                let entry = self.server().symlink(cred, parent, &known, target).await?;
+                Ok(if self.changed_as(parent, name, &known) { entry } else { by_another_name(entry) })
             }
         }
     }
@@ -104,8 +114,8 @@ impl View {
             Spot::Local(_) if is_local(ino) => Err(NO_SUCH_KIND),
             Spot::Server if !is_local(ino) => {
                 let known = self.known_as(cred, newparent, newname, Aim::Change).await?;
-                let made = self.server().link(cred, ino, newparent, &known).await;
-                if *known == *newname { made } else { made.map(by_another_name) }
+                let entry = self.server().link(cred, ino, newparent, &known).await?;
+                Ok(if self.changed_as(newparent, newname, &known) { entry } else { by_another_name(entry) })
             }
             _ => Err(Error::Elsewhere(Errno::Xdev)),
         }
@@ -125,7 +135,8 @@ impl View {
             Spot::Server => {
                 let known = self.known_as(cred, parent, name, Aim::Change).await?;
                 let (entry, opened) = self.server().create(cred, parent, &known, mode, flags).await?;
-                Ok((if *known == *name { entry } else { by_another_name(entry) }, opened))
+                let entry = if self.changed_as(parent, name, &known) { entry } else { by_another_name(entry) };
+                Ok((entry, opened))
             }
             Spot::Local(place) => {
                 self.may_change(cred, parent).await?;
@@ -141,10 +152,12 @@ impl View {
             Spot::Server => {
                 let known = self.known_as(cred, parent, name, Aim::Change).await?;
                 if is_directory {
-                    self.server().rmdir(cred, parent, &known).await
+                    self.server().rmdir(cred, parent, &known).await?;
                 } else {
-                    self.server().unlink(cred, parent, &known).await
+                    self.server().unlink(cred, parent, &known).await?;
                 }
+                self.changed_as(parent, name, &known);
+                Ok(())
             }
             Spot::Local(place) => {
                 self.may_take(cred, parent, place, name).await?;
@@ -184,7 +197,10 @@ impl View {
             (Spot::Server, Spot::Server) => {
                 let known = self.known_as(cred, parent, name, Aim::Change).await?;
                 let newly = self.known_as(cred, newparent, newname, Aim::Change).await?;
-                self.server().rename(cred, parent, &known, newparent, &newly, flags).await
+                self.server().rename(cred, parent, &known, newparent, &newly, flags).await?;
+                self.changed_as(parent, name, &known);
+                self.changed_as(newparent, newname, &newly);
+                Ok(())
             }
             (Spot::Local(from), Spot::Local(to)) => {
                 self.may_take(cred, parent, from, name).await?;
