@@ -452,6 +452,7 @@ fn what_is_changed_by_one_form_of_a_name_is_seen_by_the_other() {
         assert!(soon(|| !is_there()), "renamed");
         symlink("plain", &apart).unwrap();
         assert!(soon(is_there), "linked");
+        assert!(!mounted.path("\u{fc}").exists());
         fs::rename(mounted.path("plain"), mounted.path("u\u{308}")).unwrap();
         assert!(soon(|| mounted.path("\u{fc}").is_dir()), "renamed to");
         mounted.umount().unwrap();

@@ -90,7 +90,10 @@ impl View {
     }
 
     /// Works on local files, where the disk holds up nobody.
-    async fn on_disk<T: Send + 'static>(&self, work: impl FnOnce(&Overlay) -> Result<T> + Send + 'static) -> Result<T> {
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Arc<Overlay>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let overlay = self.local().overlay.clone().ok_or(Error::NotFound)?;
         let done = tokio::task::spawn_blocking(move || work(&overlay)).await.unwrap_or(Err(Error::Closed));
         // Nobody's rights at the server are in question.

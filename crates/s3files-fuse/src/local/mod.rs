@@ -88,6 +88,8 @@ impl Local {
         }
         let base = crate::home::state()?.join("local").join(Key::of(file_system.as_bytes()).name());
         let (names, xattrs) = (made(base.join("names"))?, made(base.join("xattrs"))?);
+        overlay::remove_leftovers(&names);
+        store::remove_leftovers(&xattrs)?;
         let room = Arc::new(Room::new(limit, room::weight_below(&names) + room::weight(&xattrs)));
         local.overlay = wants_files.then(|| Arc::new(Overlay::new(names, Arc::clone(&room), owner)));
         local.xattrs = wants_xattrs.then(|| Arc::new(XattrStore::new(xattrs, room)));

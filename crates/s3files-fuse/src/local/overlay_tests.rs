@@ -79,6 +79,7 @@ fn directories_have_what_is_in_them_and_go_with_that_of_the_server() {
     assert_eq!(overlay.unlink(&stage.me, HOME, b".fseventsd").unwrap_err().errno(), Errno::IsDir);
     stage.check();
     overlay.drop_home(Key([1; 16]));
+    assert_eq!(fs::read_dir(stage.directory.path()).unwrap().count(), 0);
     assert_eq!(overlay.lookup(&stage.me, trash, b"any name").unwrap_err().errno(), Errno::Stale);
     assert_eq!(overlay.room.used(), 0);
 }
@@ -169,4 +170,34 @@ fn nobody_looks_into_a_directory_that_they_may_not_search() {
     assert_eq!(overlay.check_own(&stranger, private, b"file").unwrap_err().errno(), Errno::Perm);
     overlay.check_own(&stage.me, private, b"file").unwrap();
     overlay.check_own(&stranger, private, b"none").unwrap();
+}
+
+#[test]
+fn giving_lookups_back_waits_for_nobody_and_what_is_not_told_counts_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let room = Arc::new(Room::new(1 << 20, 0));
+    let overlay = Arc::new(Overlay::new(directory.path().to_owned(), room, Owner::Always(1000, 1000)));
+    let me = Cred::new(1000, 1000);
+    let ino = overlay.mknod(&me, HOME, b"._a", 0o644).unwrap().attr.ino;
+    let looked = Counted::new(overlay.lookup(&me, HOME, b"._a").unwrap(), Arc::clone(&overlay));
+    assert!(matches!(looked.tell(), Looked::Found(_)));
+    drop(Counted::new(overlay.lookup(&me, HOME, b"._a").unwrap(), Arc::clone(&overlay)));
+    let at_work = overlay.numbers();
+    assert_eq!(at_work.known(HOME, b"._a"), Some(ino));
+    // It would not return if it waited.
+    overlay.forget(ino, 2);
+    drop(at_work);
+    assert_eq!(overlay.numbers().known(HOME, b"._a"), None, "made and told of once each");
+}
+
+#[test]
+fn what_a_killed_mount_did_not_remove_goes_with_the_next() {
+    let stage = stage(1 << 20);
+    stage.write(HOME, b"._a", b"x").unwrap();
+    let gone = stage.directory.path().join(".gone-x/home");
+    fs::create_dir_all(&gone).unwrap();
+    fs::write(gone.join("._b"), b"x").unwrap();
+    remove_leftovers(stage.directory.path());
+    assert_eq!(fs::read_dir(stage.directory.path()).unwrap().count(), 1);
+    assert_eq!(stage.names(HOME), ["._a"]);
 }

@@ -1,5 +1,6 @@
 //! Names: looking up, making, removing, renaming.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use vfs::{Cred, Entry, Errno, Error, Looked, NodeKind, OpenFlags, Opened, RenameFlags, Result};
@@ -7,6 +8,7 @@ use vfs::{Cred, Entry, Errno, Error, Looked, NodeKind, OpenFlags, Opened, Rename
 use super::{Spot, View};
 use crate::local::normal::Aim;
 use crate::local::numbers::{Parent, is_local};
+use crate::local::overlay::Counted;
 
 /// What policy refuses; not what a directory's mode does.
 const REFUSED: Error = Error::Elsewhere(Errno::Access);
@@ -44,7 +46,10 @@ impl View {
             Spot::Local(place) => {
                 self.may_search(cred, parent).await?;
                 let (name, cred) = (self.kept(name).into_owned(), cred.clone());
-                self.on_disk(move |overlay| overlay.lookup(&cred, place, &name)).await
+                let looked = self
+                    .on_disk(move |overlay| Ok(Counted::new(overlay.lookup(&cred, place, &name)?, Arc::clone(overlay))))
+                    .await?;
+                Ok(looked.tell())
             }
             Spot::Denied => Ok(Looked::Missing { ttl: Duration::ZERO }),
         }
