@@ -396,3 +396,65 @@ fn names_go_to_the_server_composed_and_other_forms_are_still_found() {
         mounted.umount().unwrap();
     });
 }
+
+#[test]
+fn a_change_by_one_form_leaves_the_other_form_s_file_alone_in_a_directory_too_large_to_be_known() {
+    let tree = tempfile::tempdir().unwrap();
+    let (apart, whole) = ("u\u{308}ber", "\u{fc}ber");
+    let twins = ["file", "saved", "moved", "dir"].map(|name| (format!("{apart} {name}"), format!("{whole} {name}")));
+    for n in 0..FILES {
+        fs::write(tree.path().join(format!("a rather long name, so that pages fill up soon {n:04}")), b"").unwrap();
+    }
+    for (apart, whole) in &twins[..3] {
+        fs::write(tree.path().join(apart), b"apart").unwrap();
+        fs::write(tree.path().join(whole), b"whole").unwrap();
+    }
+    fs::create_dir(tree.path().join(&twins[3].0)).unwrap();
+    fs::create_dir(tree.path().join(&twins[3].1)).unwrap();
+    on(MockServer::builder().import(tree.path()), |mock, lab| {
+        let mounted = lab.mount(mock, &["--names", "nfc"]).unwrap();
+        let [file, saved, moved, dir] = &twins;
+        fs::remove_file(mounted.path(&file.0)).unwrap();
+        fs::rename(mounted.path(&moved.0), mounted.path(&saved.0)).unwrap();
+        fs::remove_dir(mounted.path(&dir.0)).unwrap();
+        for (gone, stays) in [file, moved, dir] {
+            assert!(!on_server(mock, gone) && on_server(mock, stays), "{stays}");
+        }
+        assert_eq!(fs::read(mounted.path(&saved.1)).unwrap(), b"whole");
+        mounted.umount().unwrap();
+    });
+}
+
+/// Whether that is so soon: the kernel is told behind everybody's back.
+fn soon(is_so: impl Fn() -> bool) -> bool {
+    let waited = SystemTime::now();
+    while waited.elapsed().unwrap() < Duration::from_secs(2) {
+        if is_so() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    false
+}
+
+#[test]
+fn what_is_changed_by_one_form_of_a_name_is_seen_by_the_other() {
+    mounted(&["--names", "nfc"], |_, _, mounted| {
+        let (apart, whole) = (mounted.path("u\u{308}ber"), mounted.path("\u{fc}ber"));
+        let is_there = || fs::symlink_metadata(&whole).is_ok();
+        fs::write(&whole, b"x").unwrap();
+        assert!(is_there());
+        fs::remove_file(&apart).unwrap();
+        assert!(soon(|| !is_there()), "removed");
+        fs::create_dir(&apart).unwrap();
+        assert!(soon(is_there), "made");
+        fs::rename(&apart, mounted.path("plain")).unwrap();
+        assert!(soon(|| !is_there()), "renamed");
+        symlink("plain", &apart).unwrap();
+        assert!(soon(is_there), "linked");
+        assert!(!mounted.path("\u{fc}").exists());
+        fs::rename(mounted.path("plain"), mounted.path("u\u{308}")).unwrap();
+        assert!(soon(|| mounted.path("\u{fc}").is_dir()), "renamed to");
+        mounted.umount().unwrap();
+    });
+}

@@ -2,11 +2,15 @@
 //!
 //! A layer above may keep something for a file of the server, in a place of its own that outlives the mount. It keeps it
 //! under the file's handle, which names that file and never another (RFC 8881 §4.2: S3 Files' and most servers' handles are
-//! persistent), whatever the file is called; and it is told when the file's last name has gone, or when the server says
-//! that the file is no longer there.
+//! persistent), whatever the file is called; and it is told when a request of ours has taken the file's last name. That the
+//! server no longer knows a handle (NFS4ERR_STALE) is no such sign: it also says so when access was revoked (RFC 8881
+//! §15.1.2.7), and what is kept must outlive that. So what somebody else removes leaves behind what is kept for it.
 
 use std::sync::Arc;
 
+use nfs4_client::{Cred, Nfs4Error};
+
+use crate::attr::FileKind;
 use crate::error::{Error, Result};
 use crate::node::Node;
 use crate::vfs::Vfs;
@@ -44,19 +48,19 @@ impl Vfs {
         self.lasting_handle(ino)?.ok_or(Error::NoInode(ino))
     }
 
-    /// Tells whoever wants to know that a file is gone, and waits until they have heard.
-    pub(crate) async fn say_farewell(&self, node: &Arc<Node>) {
+    /// Tells whoever wants to know that a file is gone after a name of it was removed, which seemed to be its last, and waits
+    /// until they have heard. One round trip where the file may have another name that nobody here has heard of.
+    pub(crate) async fn say_farewell(&self, cred: &Cred, node: &Arc<Node>) {
         let Some(farewell) = self.mount().farewell.lock().clone() else { return };
+        if node.kind != FileKind::Directory && self.mount().client.limits().hard_links {
+            let asked = self.mount().client.getattr(cred, &node.handle).await;
+            if !asked.is_err_and(|error| error.status() == Some(Nfs4Error::Stale)) {
+                return;
+            }
+        }
         let node = Arc::clone(node);
         if tokio::task::spawn_blocking(move || farewell.gone(node.handle.as_bytes())).await.is_err() {
             tracing::warn!("what was kept for a file that is gone stays behind");
         }
-    }
-
-    /// The same behind the caller's back.
-    pub(crate) fn farewell_later(&self, node: &Node) {
-        let Some(farewell) = self.mount().farewell.lock().clone() else { return };
-        let handle = node.handle.clone();
-        self.mount().tasks.spawn_blocking(move || farewell.gone(handle.as_bytes()));
     }
 }

@@ -731,6 +731,8 @@ async fn add_plus(
     // The server did not say what this is, or it is local. Asking the server costs a round trip, but an entry without a
     // number is one that the C library does not show.
     let Ok(Looked::Found(entry)) = vfs.lookup_listed(cred, parent, item).await else {
+        // Whoever may read a directory, but not look into it, still sees what is in it.
+        attr.ino = if matches!(item, Item::Local(..)) { ino } else { INodeNo(0) };
         return reply.add(INodeNo(0), offset, name, &std::time::Duration::ZERO, &attr, Generation(0));
     };
     let (ttl, attr) = (reply::single_ttl(&entry), convert::file_attr(&entry.attr, shown));

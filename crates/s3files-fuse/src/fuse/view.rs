@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use vfs::{Cred, Errno, Error, Fh, Looked, Result, Vfs};
 
+use crate::local::normal::{Aim, Form, Step};
 use crate::local::numbers::{Parent, is_local};
 use crate::local::overlay::{Listed, Overlay};
 use crate::local::policy::is_macs;
@@ -89,7 +90,10 @@ impl View {
     }
 
     /// Works on local files, where the disk holds up nobody.
-    async fn on_disk<T: Send + 'static>(&self, work: impl FnOnce(&Overlay) -> Result<T> + Send + 'static) -> Result<T> {
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Arc<Overlay>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let overlay = self.local().overlay.clone().ok_or(Error::NotFound)?;
         let done = tokio::task::spawn_blocking(move || work(&overlay)).await.unwrap_or(Err(Error::Closed));
         // Nobody's rights at the server are in question.
@@ -105,6 +109,26 @@ impl View {
         if is_local(parent) { Ok(()) } else { self.server().access(cred, parent, 0o3).await }
     }
 
+    /// Whether somebody may look a local name up in a directory. Mostly answered from memory.
+    async fn may_search(&self, cred: &Cred, parent: u64) -> Result<()> {
+        if is_local(parent) { Ok(()) } else { self.server().access(cred, parent, 0o1).await }
+    }
+
+    /// Whether somebody may take a local name away, which in a directory of the server with the sticky bit is for its owner
+    /// and the file's.
+    async fn may_take(&self, cred: &Cred, parent: u64, place: Parent, name: &[u8]) -> Result<()> {
+        self.may_change(cred, parent).await?;
+        if is_local(parent) {
+            return Ok(());
+        }
+        let (directory, _) = self.server().getattr(cred, parent, None).await?;
+        if directory.mode & 0o1000 == 0 || cred.uid == 0 || cred.uid == directory.uid {
+            return Ok(());
+        }
+        let (name, cred) = (self.kept(name).into_owned(), cred.clone());
+        self.on_disk(move |overlay| overlay.check_own(&cred, place, &name)).await
+    }
+
     /// The name as it is kept: for local files always in one form.
     fn kept<'a>(&self, name: &'a [u8]) -> Cow<'a, [u8]> {
         match normal::composed(name).filter(|_| self.local().normal) {
@@ -113,33 +137,34 @@ impl View {
         }
     }
 
-    /// The name as the server has it, or shall get it. A round trip only where the name is in another form and nothing is
+    /// The name as the server has it, or shall get it. Round trips only where the name is in another form and not enough is
     /// known of the directory.
-    async fn known_as<'a>(&self, cred: &Cred, parent: u64, name: &'a [u8]) -> Cow<'a, [u8]> {
+    async fn known_as<'a>(&self, cred: &Cred, parent: u64, name: &'a [u8], aim: Aim) -> Result<Cow<'a, [u8]>> {
         let Some(composed) = normal::composed(name).filter(|_| self.local().normal) else {
-            return Cow::Borrowed(name);
+            return Ok(Cow::Borrowed(name));
         };
         let vfs = self.server();
-        let known = (vfs.remembers(cred, parent, name), vfs.remembers(cred, parent, &composed));
-        let form = match normal::choose(known.0, known.1) {
-            Some(form) => form,
-            None if known.1.is_none() && self.is_there(cred, parent, &composed).await => normal::Form::Composed,
-            None if self.is_there(cred, parent, name).await => normal::Form::Given,
-            None => normal::Form::Composed,
-        };
-        match form {
-            normal::Form::Given => Cow::Borrowed(name),
-            normal::Form::Composed => Cow::Owned(composed.to_vec()),
+        let mut is_given = vfs.remembers(cred, parent, name);
+        let mut is_composed = vfs.remembers(cred, parent, &composed);
+        loop {
+            match normal::choose(is_given, is_composed, aim) {
+                Step::Ask(Form::Given) => is_given = Some(self.is_there(cred, parent, name).await?),
+                Step::Ask(Form::Composed) => is_composed = Some(self.is_there(cred, parent, &composed).await?),
+                Step::Take(Form::Given) => return Ok(Cow::Borrowed(name)),
+                Step::Take(Form::Composed) => return Ok(Cow::Owned(composed.to_vec())),
+            }
         }
     }
 
-    async fn is_there(&self, cred: &Cred, parent: u64, name: &[u8]) -> bool {
+    async fn is_there(&self, cred: &Cred, parent: u64, name: &[u8]) -> Result<bool> {
         match self.server().lookup(cred, parent, name).await {
             Ok(Looked::Found(entry)) => {
                 self.server().forget(entry.attr.ino, 1);
-                true
+                Ok(true)
             }
-            _ => false,
+            // The longer form may be longer than any name can be.
+            Ok(Looked::Missing { .. }) | Err(Error::NameTooLong) => Ok(false),
+            Err(error) => Err(error),
         }
     }
 }

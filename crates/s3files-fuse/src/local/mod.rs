@@ -11,10 +11,12 @@
 //! ```
 //!
 //! [`policy`] says which names are meant, [`overlay`] works on the local files, [`numbers`] gives them inode numbers,
+//! [`escape`] writes their names so that any disk tells them apart,
 //! [`store`] keeps attributes, [`attributes`] is what it keeps for one file, [`room`] bounds both, [`normal`] is about the
 //! form of names. Who asks whom is decided in [`crate::fuse`]'s view.
 
 pub mod attributes;
+pub mod escape;
 pub mod normal;
 pub mod numbers;
 pub mod overlay;
@@ -86,6 +88,8 @@ impl Local {
         }
         let base = crate::home::state()?.join("local").join(Key::of(file_system.as_bytes()).name());
         let (names, xattrs) = (made(base.join("names"))?, made(base.join("xattrs"))?);
+        overlay::remove_leftovers(&names);
+        store::remove_leftovers(&xattrs)?;
         let room = Arc::new(Room::new(limit, room::weight_below(&names) + room::weight(&xattrs)));
         local.overlay = wants_files.then(|| Arc::new(Overlay::new(names, Arc::clone(&room), owner)));
         local.xattrs = wants_xattrs.then(|| Arc::new(XattrStore::new(xattrs, room)));

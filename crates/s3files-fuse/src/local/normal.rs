@@ -19,15 +19,34 @@ pub fn composed(name: &[u8]) -> Option<Bytes> {
     (composed.as_bytes() != name).then(|| Bytes::from(composed))
 }
 
-/// Which of two forms a name goes to the server in, given what is known of each without asking; `None`: the server has to
-/// be asked.
-pub fn choose(given: Option<bool>, composed: Option<bool>) -> Option<Form> {
-    match (given, composed) {
+/// What to do about a name, given what is known of its two forms without asking. What changes something must not hit the
+/// other form's file while there may be one of exactly this name; what only asks takes the usual form's file where there is
+/// one.
+pub const fn choose(given: Option<bool>, composed: Option<bool>, aim: Aim) -> Step {
+    match (given, composed, aim) {
         // Exactly this is there: whoever has seen both can have both.
-        (Some(true), _) => Some(Form::Given),
-        (_, Some(true)) | (Some(false), _) => Some(Form::Composed),
-        (None, _) => None,
+        (Some(true), ..) => Step::Take(Form::Given),
+        (Some(false), ..) | (None, Some(true), Aim::Ask) => Step::Take(Form::Composed),
+        (None, _, Aim::Change) | (None, Some(false), Aim::Ask) => Step::Ask(Form::Given),
+        (None, None, Aim::Ask) => Step::Ask(Form::Composed),
     }
+}
+
+/// What a name is wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aim {
+    Ask,
+    /// Also what may change something: making, and so opening to truncate.
+    Change,
+}
+
+/// What comes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// The name goes to the server in this form.
+    Take(Form),
+    /// The server has to be asked whether it has it in this form.
+    Ask(Form),
 }
 
 /// A form of a name.
@@ -56,12 +75,18 @@ mod tests {
 
     #[test]
     fn what_is_there_is_found_and_what_is_new_is_composed() {
-        assert_eq!(choose(Some(true), Some(true)), Some(Form::Given));
-        assert_eq!(choose(Some(true), Some(false)), Some(Form::Given));
-        assert_eq!(choose(None, Some(true)), Some(Form::Composed));
-        assert_eq!(choose(Some(false), None), Some(Form::Composed));
-        assert_eq!(choose(Some(false), Some(false)), Some(Form::Composed));
-        assert_eq!(choose(None, Some(false)), None);
-        assert_eq!(choose(None, None), None);
+        use {Aim::Ask, Aim::Change};
+        for aim in [Ask, Change] {
+            for composed in [Some(true), Some(false), None] {
+                assert_eq!(choose(Some(true), composed, aim), Step::Take(Form::Given));
+                assert_eq!(choose(Some(false), composed, aim), Step::Take(Form::Composed));
+            }
+        }
+        assert_eq!(choose(None, Some(true), Ask), Step::Take(Form::Composed));
+        assert_eq!(choose(None, Some(false), Ask), Step::Ask(Form::Given));
+        assert_eq!(choose(None, None, Ask), Step::Ask(Form::Composed));
+        for composed in [Some(true), Some(false), None] {
+            assert_eq!(choose(None, composed, Change), Step::Ask(Form::Given), "the other form's file is not hit");
+        }
     }
 }

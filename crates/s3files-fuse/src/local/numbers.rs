@@ -7,11 +7,9 @@
 //! that is gone.
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use super::Key;
+use super::{Key, escape};
 
 /// Numbers from here on are invented.
 const INVENTED: u64 = vfs::FOREIGN_INO + (1 << 61);
@@ -76,7 +74,7 @@ impl Numbers {
     /// The path of a file, in the same way.
     pub fn path(&self, number: u64) -> Option<PathBuf> {
         let (parent, name) = self.nodes.get(&number)?.place.as_ref()?;
-        Some(self.directory(*parent)?.join(OsStr::from_bytes(name)))
+        Some(self.directory(*parent)?.join(escape::on_disk(name)))
     }
 
     /// The number of a place, if the kernel knows it.

@@ -7,9 +7,9 @@
 //! Everything here blocks on the disk.
 
 mod content;
+mod counted;
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
@@ -20,15 +20,34 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::fcntl::OFlag;
+use tempfile::TempDir;
 use vfs::{Attr, Cred, Entry, Errno, Error, Fh, FileKind, Looked, OpenFlags, Opened, Result, Timestamp};
+
+pub use counted::Counted;
 
 use super::numbers::{Numbers, Parent};
 use super::rights::{Owner, READ, SEARCH, WRITE};
 use super::room::{self, Room};
-use super::{Key, refusal};
+use super::{Key, escape, refusal};
 
 /// How long the kernel may believe what it was told of a local file: another mount of the same user may change it.
 const TTL: Duration = Duration::from_secs(1);
+
+/// How the names of directories begin that are being removed, and what they are called in there.
+const LEFTOVER: &str = ".gone-";
+const ASIDE: &str = "home";
+
+/// Removes what a mount that was killed left behind.
+pub fn remove_leftovers(homes: &Path) {
+    for entry in fs::read_dir(homes).into_iter().flatten().flatten() {
+        if entry.file_name().as_bytes().starts_with(LEFTOVER.as_bytes())
+            && let Err(error) = fs::remove_dir_all(entry.path())
+        {
+            // Another mount may be at it.
+            tracing::debug!(%error, "what was left of local files");
+        }
+    }
+}
 
 /// See the module's page.
 #[derive(Debug)]
@@ -37,6 +56,8 @@ pub struct Overlay {
     room: Arc<Room>,
     owner: Owner,
     numbers: Mutex<Numbers>,
+    /// What the kernel has given back and [`Overlay::numbers`] has still to heed.
+    given_back: Mutex<Vec<(u64, u64)>>,
     open: Mutex<HashMap<u64, Arc<OpenFile>>>,
     next_fh: AtomicU64,
 }
@@ -88,7 +109,7 @@ fn check_name(name: &[u8]) -> Result<()> {
     match name {
         b"" | b"." | b".." => Err(Error::Invalid("not a name")),
         name if name.contains(&b'/') || name.contains(&0) => Err(Error::Invalid("not a name")),
-        name if name.len() > 255 => Err(Error::NameTooLong),
+        name if !escape::fits(name) => Err(Error::NameTooLong),
         _ => Ok(()),
     }
 }
@@ -101,13 +122,23 @@ impl Overlay {
             room,
             owner,
             numbers: Mutex::default(),
+            given_back: Mutex::default(),
             open: Mutex::default(),
             next_fh: AtomicU64::new(Fh::FOREIGN),
         }
     }
 
     fn numbers(&self) -> MutexGuard<'_, Numbers> {
-        self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        let given_back = std::mem::take(&mut *self.given_back());
+        for (ino, count) in given_back {
+            numbers.forget(ino, count);
+        }
+        numbers
+    }
+
+    fn given_back(&self) -> MutexGuard<'_, Vec<(u64, u64)>> {
+        self.given_back.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn open_files(&self) -> MutexGuard<'_, HashMap<u64, Arc<OpenFile>>> {
@@ -130,7 +161,7 @@ impl Overlay {
 
     fn path_in(&self, numbers: &Numbers, parent: Parent, name: &[u8]) -> Result<PathBuf> {
         check_name(name)?;
-        Ok(self.directory(numbers, parent)?.join(OsStr::from_bytes(name)))
+        Ok(self.directory(numbers, parent)?.join(escape::on_disk(name)))
     }
 
     /// Whether somebody may change names in a directory. That of the server was asked about already.
@@ -167,18 +198,35 @@ impl Overlay {
         Entry { attr: self.attr(number, metadata), generation: 0, entry_ttl: TTL, attr_ttl: TTL }
     }
 
+    /// Whether somebody may go through a directory. That of the server was asked about already.
+    fn check_search(&self, cred: &Cred, numbers: &Numbers, parent: Parent) -> Result<()> {
+        match parent {
+            Parent::Home(_) => Ok(()),
+            Parent::Local(_) => self.owner.permits(cred, &existing(&self.directory(numbers, parent)?)?, SEARCH),
+        }
+    }
+
+    /// Whether somebody may remove a name or put another file there, where each may do so with their own only.
+    pub fn check_own(&self, cred: &Cred, parent: Parent, name: &[u8]) -> Result<()> {
+        let numbers = self.numbers();
+        let there = metadata(&self.path_in(&numbers, parent, name)?)?;
+        there.map_or(Ok(()), |there| self.owner.is(cred, &there))
+    }
+
     /// What a name stands for.
-    pub fn lookup(&self, parent: Parent, name: &[u8]) -> Result<Looked> {
+    pub fn lookup(&self, cred: &Cred, parent: Parent, name: &[u8]) -> Result<Looked> {
         let mut numbers = self.numbers();
+        self.check_search(cred, &numbers, parent)?;
         Ok(match metadata(&self.path_in(&numbers, parent, name)?)? {
             Some(metadata) => Looked::Found(self.entry(&mut numbers, parent, name, &metadata)),
             None => Looked::Missing { ttl: TTL },
         })
     }
 
-    /// The kernel gives lookups back.
+    /// The kernel gives lookups back. Alone of all this it waits for no disk, since the kernel's requests wait behind it:
+    /// whoever next works on local files takes note. What waits is no more than the numbers that the kernel knew.
     pub fn forget(&self, ino: u64, count: u64) {
-        self.numbers().forget(ino, count);
+        self.given_back().push((ino, count));
     }
 
     /// All local names in a directory, in their order.
@@ -192,7 +240,7 @@ impl Overlay {
             Err(error) => return Err(refusal(&error, &path)),
         };
         let listed = |entry: fs::DirEntry| {
-            let (name, metadata) = (entry.file_name().as_bytes().to_vec(), entry.metadata().ok()?);
+            let (name, metadata) = (escape::from_disk(entry.file_name().as_bytes())?, entry.metadata().ok()?);
             Some(Listed { ino: numbers.peek(parent, &name, metadata.ino()), kind: kind(&metadata)?, name })
         };
         let mut all: Vec<_> = entries.flatten().filter_map(listed).collect();
@@ -265,6 +313,7 @@ impl Overlay {
     ) -> Result<(Entry, Opened)> {
         let mut numbers = self.numbers();
         let path = self.path_in(&numbers, parent, name)?;
+        self.check_search(cred, &numbers, parent)?;
         if let Some(there) = metadata(&path)? {
             if flags.exclusive {
                 return Err(Error::Exists);
@@ -414,17 +463,30 @@ impl Overlay {
 
     /// A directory of the server is gone; so are its local files.
     pub fn drop_home(&self, key: Key) {
+        match self.put_aside(key) {
+            // Removed without the lock, however much it is.
+            Ok(Some(aside)) => {
+                let weight = room::weight(&aside.path().join(ASIDE));
+                match aside.close() {
+                    Ok(()) => self.room.give(weight),
+                    Err(error) => tracing::warn!(%error, "local files of a directory that is gone stay until the next mount"),
+                }
+            }
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "local files of a directory that is gone stay behind"),
+        }
+    }
+
+    fn put_aside(&self, key: Key) -> std::io::Result<Option<TempDir>> {
         let mut numbers = self.numbers();
         let home = self.homes.join(key.name());
         if !home.is_dir() {
-            return;
+            return Ok(None);
         }
-        let weight = room::weight(&home);
-        match fs::remove_dir_all(&home) {
-            Ok(()) => self.room.give(weight),
-            Err(error) => tracing::warn!(%error, "local files of a directory that is gone stay behind"),
-        }
+        let aside = tempfile::Builder::new().prefix(LEFTOVER).tempdir_in(&self.homes)?;
+        fs::rename(&home, aside.path().join(ASIDE))?;
         numbers.home_gone(key);
+        Ok(Some(aside))
     }
 }
 

@@ -7,6 +7,7 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -20,6 +21,25 @@ use super::{Key, refusal};
 
 /// Most bytes of a file of ours: values, names, and the lengths of at most a few million of them.
 const LARGEST: u64 = 8 * MOST as u64;
+
+/// How the names of files begin that have not taken their place yet.
+const LEFTOVER: &str = ".new-";
+
+/// Removes what a process that was killed while it wrote left behind.
+pub fn remove_leftovers(directory: &Path) -> io::Result<()> {
+    // Nobody writes while we have this.
+    let _lock = lock(directory)?;
+    for entry in std::fs::read_dir(directory)?.flatten() {
+        if entry.file_name().as_bytes().starts_with(LEFTOVER.as_bytes()) {
+            remove(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn lock(directory: &Path) -> io::Result<Flock<File>> {
+    Flock::lock(File::open(directory)?, FlockArg::LockExclusive).map_err(|(_, errno)| errno.into())
+}
 
 /// See the module's page.
 #[derive(Debug)]
@@ -83,7 +103,7 @@ impl XattrStore {
     fn change(&self, key: Key, change: impl FnOnce(&mut Attributes) -> Result<()>) -> Result<()> {
         let _turn = self.one_by_one.lock().unwrap_or_else(PoisonError::into_inner);
         let on_disk = |error: io::Error| refusal(&error, &self.directory);
-        let _lock = self.lock().map_err(on_disk)?;
+        let _lock = lock(&self.directory).map_err(on_disk)?;
         let (mut attributes, before) = self.load(key).map_err(on_disk)?;
         change(&mut attributes)?;
         if attributes.is_empty() {
@@ -102,13 +122,11 @@ impl XattrStore {
         })
     }
 
-    fn lock(&self) -> io::Result<Flock<File>> {
-        Flock::lock(File::open(&self.directory)?, FlockArg::LockExclusive).map_err(|(_, errno)| errno.into())
-    }
-
     fn replace(&self, key: Key, bytes: &[u8]) -> io::Result<()> {
-        let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(&self.directory)?;
+        let mut file = tempfile::Builder::new().prefix(LEFTOVER).tempfile_in(&self.directory)?;
         file.write_all(bytes)?;
+        // Else a power failure might leave the name and no bytes.
+        file.as_file().sync_data()?;
         file.persist(self.path(key)).map(|_| ()).map_err(|error| error.error)
     }
 
@@ -117,7 +135,7 @@ impl XattrStore {
         let path = self.path(key);
         let _turn = self.one_by_one.lock().unwrap_or_else(PoisonError::into_inner);
         let Ok(metadata) = std::fs::symlink_metadata(&path) else { return Ok(()) };
-        let _lock = self.lock()?;
+        let _lock = lock(&self.directory)?;
         remove(&path)?;
         self.room.give(room::of_file(metadata.len()));
         Ok(())

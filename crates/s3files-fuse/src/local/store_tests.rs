@@ -100,3 +100,13 @@ fn a_damaged_file_is_one_without_attributes_and_can_be_written_again() {
     assert_eq!(store.get(key, b"a").unwrap(), "1");
     assert_eq!(store.room.used(), room::weight(directory.path()));
 }
+
+#[test]
+fn what_a_killed_process_was_writing_goes_with_the_next_mount() {
+    let directory = tempfile::tempdir().unwrap();
+    store(directory.path(), 1 << 20).set(Key::of_number(1), b"a", b"1", XattrSet::Create, 0).unwrap();
+    std::fs::write(directory.path().join(".new-abcdef"), b"half").unwrap();
+    remove_leftovers(directory.path()).unwrap();
+    let left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().flatten().map(|entry| entry.file_name()).collect();
+    assert_eq!(left, [Key::of_number(1).name().as_str()]);
+}

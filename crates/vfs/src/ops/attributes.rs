@@ -82,9 +82,6 @@ impl Vfs {
             if matches!(error.status(), Some(Nfs4Error::Stale | Nfs4Error::Fhexpired | Nfs4Error::Badhandle)) {
                 self.is_gone(node);
             }
-            if error.status() == Some(Nfs4Error::Stale) {
-                self.farewell_later(node);
-            }
             error.into()
         })
     }

@@ -14,6 +14,7 @@ use nfs4_client::{ChangeInfo, Cred, Errno};
 
 use crate::attr::{FileKind, Timestamp};
 use crate::error::{Error, Result};
+use crate::kernel::Stale;
 use crate::leftovers::Leftover;
 use crate::name::Name;
 use crate::names::{Dentry, Edit};
@@ -97,7 +98,7 @@ impl Vfs {
                 node.lock().gone_from(&Place { parent: dir.ino(), name: Name::from(&name) });
                 own.done(info, vec![Edit(name.into(), Dentry::Missing)], self.mount().options.timeouts.dir_min);
                 if self.lost_a_name(node) {
-                    self.say_farewell(node).await;
+                    self.say_farewell(cred, node).await;
                 }
                 self.keep_watched(cred, dir);
                 Ok(())
@@ -131,6 +132,12 @@ impl Vfs {
             self.mount().pages.lock().drop_file(node.id.serial);
         }
         last
+    }
+
+    /// Has the kernel forget what it believes of a name, for whoever has changed it by another one. It does so soon, not at
+    /// once.
+    pub fn forget_name(&self, parent: u64, name: &[u8]) {
+        self.mount().kernel.drop_later(Stale::Entry(parent, Bytes::copy_from_slice(name)));
     }
 
     /// Renames an open file out of sight.
@@ -303,7 +310,7 @@ impl Vfs {
             && target.lock().hidden().is_none()
             && self.lost_a_name(&target)
         {
-            self.say_farewell(&target).await;
+            self.say_farewell(cred, &target).await;
         }
         Ok(())
     }

@@ -1,11 +1,14 @@
 //! Names: looking up, making, removing, renaming.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use vfs::{Cred, Entry, Errno, Error, Looked, NodeKind, OpenFlags, Opened, RenameFlags, Result};
 
 use super::{Spot, View};
+use crate::local::normal::Aim;
 use crate::local::numbers::{Parent, is_local};
+use crate::local::overlay::Counted;
 
 /// What policy refuses; not what a directory's mode does.
 const REFUSED: Error = Error::Elsewhere(Errno::Access);
@@ -19,11 +22,20 @@ fn by_another_name(entry: Entry) -> Entry {
 }
 
 impl View {
+    /// A name was changed as the one that the server has it by: whether that is the name itself. If not, the kernel has heard
+    /// nothing of that one yet.
+    fn changed_as(&self, parent: u64, name: &[u8], known: &[u8]) -> bool {
+        if name != known {
+            self.server().forget_name(parent, known);
+        }
+        name == known
+    }
+
     /// What a name stands for.
     pub async fn lookup_for_kernel(&self, cred: &Cred, parent: u64, name: &[u8]) -> Result<Looked> {
         match self.spot(parent, name)? {
             Spot::Server => {
-                let known = self.known_as(cred, parent, name).await;
+                let known = self.known_as(cred, parent, name, Aim::Ask).await?;
                 let looked = self.server().lookup_for_kernel(cred, parent, &known).await?;
                 Ok(match looked {
                     looked if *known == *name => looked,
@@ -31,9 +43,13 @@ impl View {
                     Looked::Missing { .. } => Looked::Missing { ttl: Duration::ZERO },
                 })
             }
-            Spot::Local(parent) => {
-                let name = self.kept(name).into_owned();
-                self.on_disk(move |overlay| overlay.lookup(parent, &name)).await
+            Spot::Local(place) => {
+                self.may_search(cred, parent).await?;
+                let (name, cred) = (self.kept(name).into_owned(), cred.clone());
+                let looked = self
+                    .on_disk(move |overlay| Ok(Counted::new(overlay.lookup(&cred, place, &name)?, Arc::clone(overlay))))
+                    .await?;
+                Ok(looked.tell())
             }
             Spot::Denied => Ok(Looked::Missing { ttl: Duration::ZERO }),
         }
@@ -52,12 +68,13 @@ impl View {
         match (self.spot(parent, name)?, kind) {
             (Spot::Denied, _) => Err(REFUSED),
             (Spot::Server, _) => {
-                let known = self.known_as(cred, parent, name).await;
+                let known = self.known_as(cred, parent, name, Aim::Change).await?;
                 let made = match kind {
                     None => self.server().mkdir(cred, parent, &known, mode).await,
                     Some(kind) => self.server().mknod(cred, parent, &known, kind, mode).await,
                 };
-                if *known == *name { made } else { made.map(by_another_name) }
+                let entry = made?;
+                Ok(if self.changed_as(parent, name, &known) { entry } else { by_another_name(entry) })
             }
             (Spot::Local(place), None | Some(NodeKind::Regular)) => {
                 self.may_change(cred, parent).await?;
@@ -88,9 +105,9 @@ impl View {
             Spot::Denied => Err(REFUSED),
             Spot::Local(_) => Err(NO_SUCH_KIND),
             Spot::Server => {
-                let known = self.known_as(cred, parent, name).await;
-                let made = self.server().symlink(cred, parent, &known, target).await;
-                if *known == *name { made } else { made.map(by_another_name) }
+                let known = self.known_as(cred, parent, name, Aim::Change).await?;
+                let entry = self.server().symlink(cred, parent, &known, target).await?;
+                Ok(if self.changed_as(parent, name, &known) { entry } else { by_another_name(entry) })
             }
         }
     }
@@ -101,9 +118,9 @@ impl View {
             Spot::Denied => Err(REFUSED),
             Spot::Local(_) if is_local(ino) => Err(NO_SUCH_KIND),
             Spot::Server if !is_local(ino) => {
-                let known = self.known_as(cred, newparent, newname).await;
-                let made = self.server().link(cred, ino, newparent, &known).await;
-                if *known == *newname { made } else { made.map(by_another_name) }
+                let known = self.known_as(cred, newparent, newname, Aim::Change).await?;
+                let entry = self.server().link(cred, ino, newparent, &known).await?;
+                Ok(if self.changed_as(newparent, newname, &known) { entry } else { by_another_name(entry) })
             }
             _ => Err(Error::Elsewhere(Errno::Xdev)),
         }
@@ -121,9 +138,10 @@ impl View {
         match self.spot(parent, name)? {
             Spot::Denied => Err(REFUSED),
             Spot::Server => {
-                let known = self.known_as(cred, parent, name).await;
+                let known = self.known_as(cred, parent, name, Aim::Change).await?;
                 let (entry, opened) = self.server().create(cred, parent, &known, mode, flags).await?;
-                Ok((if *known == *name { entry } else { by_another_name(entry) }, opened))
+                let entry = if self.changed_as(parent, name, &known) { entry } else { by_another_name(entry) };
+                Ok((entry, opened))
             }
             Spot::Local(place) => {
                 self.may_change(cred, parent).await?;
@@ -137,15 +155,17 @@ impl View {
         match self.spot(parent, name)? {
             Spot::Denied => Err(Error::NotFound),
             Spot::Server => {
-                let known = self.known_as(cred, parent, name).await;
+                let known = self.known_as(cred, parent, name, Aim::Change).await?;
                 if is_directory {
-                    self.server().rmdir(cred, parent, &known).await
+                    self.server().rmdir(cred, parent, &known).await?;
                 } else {
-                    self.server().unlink(cred, parent, &known).await
+                    self.server().unlink(cred, parent, &known).await?;
                 }
+                self.changed_as(parent, name, &known);
+                Ok(())
             }
             Spot::Local(place) => {
-                self.may_change(cred, parent).await?;
+                self.may_take(cred, parent, place, name).await?;
                 let (name, cred) = (self.kept(name).into_owned(), cred.clone());
                 self.on_disk(move |overlay| {
                     if is_directory { overlay.rmdir(&cred, place, &name) } else { overlay.unlink(&cred, place, &name) }
@@ -180,13 +200,16 @@ impl View {
             (Spot::Denied, _) => Err(Error::NotFound),
             (_, Spot::Denied) => Err(REFUSED),
             (Spot::Server, Spot::Server) => {
-                let (known, newly) =
-                    (self.known_as(cred, parent, name).await, self.known_as(cred, newparent, newname).await);
-                self.server().rename(cred, parent, &known, newparent, &newly, flags).await
+                let known = self.known_as(cred, parent, name, Aim::Change).await?;
+                let newly = self.known_as(cred, newparent, newname, Aim::Change).await?;
+                self.server().rename(cred, parent, &known, newparent, &newly, flags).await?;
+                self.changed_as(parent, name, &known);
+                self.changed_as(newparent, newname, &newly);
+                Ok(())
             }
             (Spot::Local(from), Spot::Local(to)) => {
-                self.may_change(cred, parent).await?;
-                self.may_change(cred, newparent).await?;
+                self.may_take(cred, parent, from, name).await?;
+                self.may_take(cred, newparent, to, newname).await?;
                 self.rename_here(cred, (from, name), (to, newname), flags).await
             }
             _ => Err(Error::Elsewhere(Errno::Xdev)),
