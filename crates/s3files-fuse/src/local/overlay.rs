@@ -470,7 +470,7 @@ impl Overlay {
                 match aside.close() {
                     Ok(()) => self.room.give(weight),
                     Err(error) => {
-                        tracing::warn!(%error, "local files of a directory that is gone stay until the next mount")
+                        tracing::warn!(%error, "local files of a directory that is gone stay until the next mount");
                     }
                 }
             }
