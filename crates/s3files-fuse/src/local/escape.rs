@@ -59,8 +59,18 @@ mod tests {
     /// Names of which many differ in case, in a form, or by an escape.
     fn name() -> impl Strategy<Value = Vec<u8>> {
         let part = prop_oneof![
-            prop::sample::select(vec![&b"a"[..], b"A", b"%", b"%41", b"%4", b"41", "\u{e9}".as_bytes(), b"e\xcc\x81", b"\xff"])
-                .prop_map(<[u8]>::to_vec),
+            prop::sample::select(vec![
+                &b"a"[..],
+                b"A",
+                b"%",
+                b"%41",
+                b"%4",
+                b"41",
+                "\u{e9}".as_bytes(),
+                b"e\xcc\x81",
+                b"\xff"
+            ])
+            .prop_map(<[u8]>::to_vec),
             prop::collection::vec(any::<u8>(), 0..4),
         ];
         prop::collection::vec(part, 0..6).prop_map(|parts| parts.concat())

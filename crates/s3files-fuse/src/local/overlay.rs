@@ -469,7 +469,9 @@ impl Overlay {
                 let weight = room::weight(&aside.path().join(ASIDE));
                 match aside.close() {
                     Ok(()) => self.room.give(weight),
-                    Err(error) => tracing::warn!(%error, "local files of a directory that is gone stay until the next mount"),
+                    Err(error) => {
+                        tracing::warn!(%error, "local files of a directory that is gone stay until the next mount");
+                    }
                 }
             }
             Ok(None) => {}

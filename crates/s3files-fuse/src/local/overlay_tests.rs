@@ -6,7 +6,7 @@ const HOME: Parent = Parent::Home(Key([1; 16]));
 const OTHER: Parent = Parent::Home(Key([2; 16]));
 
 struct Stage {
-    directory: tempfile::TempDir,
+    directory: TempDir,
     overlay: Overlay,
     me: Cred,
 }
@@ -165,7 +165,10 @@ fn nobody_looks_into_a_directory_that_they_may_not_search() {
     stage.write(private, b"file", b"x").unwrap();
     let stranger = Cred::new(7, 7);
     assert_eq!(overlay.lookup(&stranger, private, b"file").unwrap_err().errno(), Errno::Access);
-    assert_eq!(overlay.create(&stranger, private, b"file", 0o644, OpenFlags::default()).unwrap_err().errno(), Errno::Access);
+    assert_eq!(
+        overlay.create(&stranger, private, b"file", 0o644, OpenFlags::default()).unwrap_err().errno(),
+        Errno::Access
+    );
     assert!(matches!(overlay.lookup(&stage.me, private, b"file").unwrap(), Looked::Found(_)));
     assert_eq!(overlay.check_own(&stranger, private, b"file").unwrap_err().errno(), Errno::Perm);
     overlay.check_own(&stage.me, private, b"file").unwrap();
