@@ -21,6 +21,7 @@ mod logging;
 mod login;
 #[cfg(any(target_os = "macos", test))]
 mod mac;
+mod memory;
 mod mounts;
 mod patience;
 mod printable;

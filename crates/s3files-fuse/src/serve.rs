@@ -22,6 +22,7 @@ use crate::leftovers::OwnJournal;
 use crate::live::{About, Live};
 use crate::local::Local;
 use crate::local::rights::Owner;
+use crate::memory;
 use crate::wake;
 use crate::walk::own_identity;
 
@@ -86,6 +87,8 @@ pub struct Mounted {
     _watch: AbortOnDrop,
     /// Looks whether the machine slept.
     _wake: AbortOnDrop,
+    /// Gives memory back.
+    _tidy: AbortOnDrop,
     signals: Signals,
     /// Removes what dead mounts have left.
     sweeper: Option<AbortOnDrop>,
@@ -189,6 +192,7 @@ impl Mounted {
                 let watched = Arc::clone(&live);
                 let watch = AbortOnDrop(tokio::spawn(async move { watched.watch().await }));
                 let wake = AbortOnDrop(tokio::spawn(wake::watch(client.clone())));
+                let tidy = AbortOnDrop(tokio::spawn(memory::tidy(client.clone())));
                 Ok(Self {
                     vfs,
                     client,
@@ -198,6 +202,7 @@ impl Mounted {
                     flush_limit,
                     _watch: watch,
                     _wake: wake,
+                    _tidy: tidy,
                     signals,
                     sweeper,
                 })
