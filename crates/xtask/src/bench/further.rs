@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use xtask::noise::noise;
 
+use super::TIMES;
 use super::dataset::{COLD, files};
 use super::report::TABLE_RTT;
 use super::stage::{Kind, LinkTo, Sample, Stage};
@@ -37,16 +38,30 @@ pub struct Further {
     pub on_ganesha: bool,
     /// Round trip time in milliseconds.
     pub rtt: u64,
+    /// How often it is played; the middle one counts.
+    pub times: usize,
     /// Plays it.
     pub play: fn(&Path, Kind, bool) -> anyhow::Result<Samples>,
 }
 
 /// Those workloads.
 pub const FURTHER: &[Further] = &[
-    Further { lines: &["tls-write", "tls-read", "rss", "rss-peak"], on_ganesha: false, rtt: 0, play: gibibyte },
-    Further { lines: &["list-100000", "ls-100000"], on_ganesha: true, rtt: TABLE_RTT, play: large_directory },
-    Further { lines: &["cp-up", "cp-up-1", "cp-down", "cp-down-1"], on_ganesha: false, rtt: TABLE_RTT, play: copies },
-    Further { lines: &["inodes"], on_ganesha: false, rtt: 0, play: inodes },
+    Further {
+        lines: &["tls-write", "tls-read", "rss", "rss-peak"],
+        on_ganesha: false,
+        rtt: 0,
+        times: TIMES,
+        play: gibibyte,
+    },
+    Further { lines: &["list-100000", "ls-100000"], on_ganesha: true, rtt: TABLE_RTT, times: 1, play: large_directory },
+    Further {
+        lines: &["cp-up", "cp-up-1", "cp-down", "cp-down-1"],
+        on_ganesha: false,
+        rtt: TABLE_RTT,
+        times: 1,
+        play: copies,
+    },
+    Further { lines: &["inodes"], on_ganesha: false, rtt: 0, times: 1, play: inodes },
 ];
 
 fn narrow(round: &Round<'_>) -> anyhow::Result<Samples> {
