@@ -43,15 +43,20 @@ impl Vfs {
         let granted = if let Some(granted) = known {
             granted
         } else {
+            let before = node.lock().rights_of();
             let asked = self.mount().client.access(cred, &node.handle, Access::ALL).await;
             let (granted, attr) = self.heard(&node, asked)?;
             self.take_attr(&node, &attr, sent);
-            let judged = {
+            // By what the server judged, unless somebody changed that meanwhile: then the answer is for this once.
+            let of = (attr.mode & 0o7777, attr.uid, attr.gid);
+            if before == of {
                 let mut state = node.lock();
-                state.learn_rights(cred, granted, sent);
-                Judged { kind: node.kind, of: state.rights_of() }
-            };
-            self.mount().alike.lock().learn(cred, judged, granted, sent);
+                if state.rights_of() == of {
+                    state.learn_rights(cred, granted, sent);
+                    drop(state);
+                    self.mount().alike.lock().learn(cred, Judged { kind: node.kind, of }, granted, sent);
+                }
+            }
             granted
         };
         if granted.contains(wanted) { Ok(()) } else { Err(Error::Denied) }
