@@ -158,7 +158,9 @@ impl Vfs {
     async fn fetch_sibling(self, cred: Cred, dir: Arc<Node>, name: Name) {
         let mount = self.mount();
         let Ok(_permit) = mount.bulk.acquire().await else { return };
-        let touched = self.known_child(&dir, &name).map_or(0, |node| node.touched());
+        // Held until the answer is in: asleep, it would forget what was counted.
+        let known = self.known_child(&dir, &name);
+        let touched = known.as_ref().map_or(0, |node| node.touched());
         let sent = Instant::now();
         let Ok(found) = mount.client.lookup(&cred, &dir.handle, &name, Along::Start(START)).await else { return };
         self.take_attr(&dir, &found.dir, sent);
