@@ -13,6 +13,9 @@ use goblin::mach::{Mach, MachO};
 /// Where macOS keeps the libraries that every Mac has.
 const SYSTEM: [&str; 2] = ["/usr/lib/", "/System/"];
 
+/// The oldest macOS that the program is built for: the oldest that macFUSE 5 installs on.
+pub const OLDEST: (u32, u32) = (12, 0);
+
 /// An architecture that Macs have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arch {
@@ -106,6 +109,10 @@ pub fn mistakes(slices: &[Slice], expected: &[Arch]) -> Vec<String> {
         if slice.arch == Some(Arch::Arm64) && !slice.signed {
             mistakes.push(format!("the part for {name} is not signed, and Apple silicon starts no such program"));
         }
+        if slice.oldest.is_none_or(|oldest| oldest > OLDEST) {
+            let (major, minor) = OLDEST;
+            mistakes.push(format!("the part for {name} does not say that macOS {major}.{minor} starts it"));
+        }
         let foreign = slice.libraries.iter().filter(|library| !SYSTEM.iter().any(|place| library.starts_with(place)));
         mistakes
             .extend(foreign.map(|library| format!("the part for {name} needs {library}, which is not part of macOS")));
@@ -133,6 +140,11 @@ mod tests {
 
     /// A Mach-O header with load commands for libraries, and with a signature or not.
     fn program(cpu: u32, libraries: &[&str], signed: bool) -> Vec<u8> {
+        program_from(12, cpu, libraries, signed)
+    }
+
+    /// The same for macOS `oldest` and later.
+    fn program_from(oldest: u32, cpu: u32, libraries: &[&str], signed: bool) -> Vec<u8> {
         let word = |bytes: &mut Vec<u8>, words: &[u32]| words.iter().for_each(|word| bytes.extend(word.to_le_bytes()));
         let mut commands = Vec::new();
         for library in libraries {
@@ -142,8 +154,8 @@ mod tests {
             commands.extend(library.bytes());
             commands.resize(commands.len() + size - 24 - library.len(), 0);
         }
-        // LC_BUILD_VERSION: macOS, from 12.0 on.
-        word(&mut commands, &[0x32, 24, 1, 12 << 16, 14 << 16, 0]);
+        // LC_BUILD_VERSION: macOS, the oldest, the SDK.
+        word(&mut commands, &[0x32, 24, 1, oldest << 16, 14 << 16, 0]);
         if signed {
             word(&mut commands, &[0x1d, 16, 0, 0]);
         }
@@ -170,6 +182,12 @@ mod tests {
             let mistakes = mistakes(&slices, &[Arch::X86_64]);
             assert!(mistakes.len() == 1 && mistakes[0].contains(foreign), "{mistakes:?}");
         }
+    }
+
+    #[test]
+    fn a_program_that_only_newer_macs_start_is_refused() {
+        let slices = read(&program_from(15, ARM, &[], true)).unwrap();
+        assert!(mistakes(&slices, &[Arch::Arm64])[0].contains("macOS 12.0"), "{slices:?}");
     }
 
     #[test]

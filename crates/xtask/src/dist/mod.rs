@@ -63,7 +63,7 @@ impl Target {
 impl DistArgs {
     /// Carries it out.
     pub fn run(self) -> anyhow::Result<()> {
-        let folder = folder();
+        let folder = folder()?;
         let tools = Tools::find(&folder)?;
         println!("{} and {}", tools.rust_version, tools.zig_version);
         if self.lint {
@@ -84,9 +84,11 @@ impl DistArgs {
     }
 }
 
-/// A target directory of its own: another compiler would throw away what the usual one has built.
-fn folder() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from).join("dist")
+/// A target directory of its own: another compiler would throw away what the usual one has built. Absolute, because the
+/// tools in it are on the path of build scripts, which run elsewhere.
+fn folder() -> anyhow::Result<PathBuf> {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
+    std::path::absolute(target.join("dist")).context("there is no current folder")
 }
 
 /// Builds for one architecture. Returns where the program lies.

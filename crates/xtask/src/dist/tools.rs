@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail};
 
-use super::macho::Arch;
+use super::macho::{Arch, OLDEST};
 use crate::find;
 
 /// Parts of a Rust toolchain that Debian has under these names, all of one version.
@@ -77,6 +77,7 @@ impl Tools {
             .env("RUSTC", self.rust.join("rustc"))
             // A released compiler builds its own standard library only when it is told that this is meant.
             .env("RUSTC_BOOTSTRAP", "1")
+            .env("MACOSX_DEPLOYMENT_TARGET", format!("{}.{}", OLDEST.0, OLDEST.1))
             .env("CARGO_TARGET_DIR", folder);
         cargo
     }
