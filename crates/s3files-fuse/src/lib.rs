@@ -36,5 +36,6 @@ use std::process::ExitCode;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    memory::prepare();
     cli::run()
 }

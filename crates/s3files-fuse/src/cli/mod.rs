@@ -31,6 +31,7 @@ use crate::config::Config;
 use crate::failure::Failure;
 use crate::fstab::{self, Called};
 use crate::logging::LogArgs;
+use crate::memory;
 use crate::mounts;
 use crate::settings;
 
@@ -188,6 +189,7 @@ fn with_log<T>(log: &LogArgs, work: impl FnOnce() -> Result<T, Failure>) -> Resu
 fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .on_thread_park(memory::before_sleep)
         .build()
         .map_err(|error| Failure::Other(format!("the program cannot start its threads: {error}")))?;
     let outcome = runtime.block_on(work);

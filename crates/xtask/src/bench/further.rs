@@ -154,7 +154,7 @@ fn raw() -> anyhow::Result<(f64, f64)> {
         let word = line.and_then(|rest| rest.split_whitespace().next()).context("a rate of the mock's own bench")?;
         Ok(word.parse()?)
     };
-    Ok((rate("mock, 1 MiB READs over TLS 1.3:")?, rate("mock, 1 MiB WRITEs over TLS 1.3:")?))
+    Ok((rate("mock, 1 GiB read over TLS 1.3:")?, rate("mock, 1 GiB written over TLS 1.3:")?))
 }
 
 fn gibibyte(programs: &Path, kind: Kind, _: bool) -> anyhow::Result<Samples> {
