@@ -63,8 +63,8 @@ impl Report {
 
     /// The lines that missed what they must reach at the table's round trip time, failures included.
     pub fn missed(&self) -> Vec<String> {
-        let at_table = self.figures.iter().filter(|figure| is_of_table(figure));
-        at_table
+        self.figures
+            .iter()
             .filter(|figure| verdict(figure) == Verdict::Missed)
             .map(|figure| format!("{} on {}", figure.line, figure.server))
             .collect()
@@ -108,8 +108,11 @@ fn is_of_table(figure: &Figure) -> bool {
     figure.rtt_ms == TABLE_RTT || find(&figure.line).is_some_and(|line| line.unit != Unit::RoundTrips)
 }
 
-/// What a figure is worth.
+/// What a figure is worth; one that only the chart has is not judged.
 pub fn verdict(figure: &Figure) -> Verdict {
+    if !is_of_table(figure) {
+        return Verdict::None;
+    }
     match (find(&figure.line), figure.value) {
         (Some(line), Some(value)) => judge(line, value),
         (Some(line), None) if line.must.is_some() => Verdict::Missed,
