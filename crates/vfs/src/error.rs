@@ -89,6 +89,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the server itself has refused, so that nothing has happened. Who got no answer cannot know.
+    pub(crate) fn is_definite(&self) -> bool {
+        match self {
+            Self::Client(error) => error.status().is_some(),
+            Self::NotEmpty => true,
+            _ => false,
+        }
+    }
+
     /// The errno for the program that made the call.
     pub fn errno(&self) -> Errno {
         match self {

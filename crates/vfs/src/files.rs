@@ -164,16 +164,7 @@ impl Vfs {
             );
         }
         self.leave(node, &handle.open).await;
-        let hidden = {
-            let mut state = node.lock();
-            let file = state.file();
-            file.handles = file.handles.saturating_sub(1);
-            file.closing = file.closing.saturating_sub(1);
-            if file.handles == 0 { state.unhide() } else { None }
-        };
-        if let Some(hidden) = hidden {
-            self.remove_hidden(node, &hidden).await;
-        }
+        self.one_handle_less(node, 1).await;
         unwritten
     }
 
@@ -181,8 +172,8 @@ impl Vfs {
     pub(crate) async fn leave(&self, node: &Arc<Node>, open: &Arc<ServerOpen>) {
         let last = node.lock().file().leave(open);
         if last {
-            // Read-ahead that nobody has waited for still uses the stateid.
-            open.reads.wait_for_room(1, 0, || {}).await;
+            // Read-ahead that nobody has waited for still uses the stateid, and so do WRITEs of what came through another open.
+            open.in_use.wait_for_room(1, 0, || {}).await;
         }
         if last
             && let Some(file) = open.file()

@@ -148,8 +148,8 @@ pub(crate) struct ServerOpen {
     /// One OPEN is enough, however many wait for it.
     pub(crate) opening: tokio::sync::OnceCell<()>,
     users: Locked<usize>,
-    /// READs under way, which must be answered before the CLOSE.
-    pub(crate) reads: Gauge,
+    /// READs and WRITEs under way, which must be answered before the CLOSE.
+    pub(crate) in_use: Gauge,
 }
 
 impl ServerOpen {
@@ -161,7 +161,7 @@ impl ServerOpen {
             file: Locked::new(Some(file)),
             opening: tokio::sync::OnceCell::new(),
             users: Locked::new(1),
-            reads: Gauge::default(),
+            in_use: Gauge::default(),
         })
     }
 
@@ -174,7 +174,7 @@ impl ServerOpen {
             file: Locked::default(),
             opening: tokio::sync::OnceCell::new(),
             users: Locked::new(1),
-            reads: Gauge::default(),
+            in_use: Gauge::default(),
         })
     }
 

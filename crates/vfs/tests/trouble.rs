@@ -9,10 +9,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use mock_mount_target::nfs::faults::{Action, Rule};
 use mock_mount_target::nfs::{Config, Profile};
-use mock_mount_target::{On, WireAction, WireRule};
+use mock_mount_target::{MockHandle, On, WireAction, WireRule};
 use nfs4_client::Nfs4Error;
-use stage::{content, find, on_mock, pattern, writing};
-use vfs::{Errno, VfsOptions};
+use stage::{Stage, content, find, on_mock, on_stage, pattern, writing};
+use vfs::{Errno, OpenFlags, RenameFlags, SetAttr, VfsOptions};
 
 const OP_COMMIT: u32 = 5;
 const OP_READ: u32 = 25;
@@ -156,7 +156,7 @@ async fn a_truncation_that_is_refused_leaves_what_was_written() {
         let (ino, fh) = stage.create("f").await;
         stage.write(ino, fh, 0, b"0123456789").await;
         mock.add_fault(Rule::once(OP_SETATTR, Action::Status(Nfs4Error::Access)));
-        let cut = vfs::SetAttr { size: Some(4), ..vfs::SetAttr::default() };
+        let cut = SetAttr { size: Some(4), ..SetAttr::default() };
         assert_eq!(stage.vfs.setattr(&stage.cred, ino, Some(fh), cut).await.unwrap_err().errno(), Errno::Access);
         assert_eq!(stage.read(ino, fh, 0, 100).await, b"0123456789");
         stage.close(ino, fh).await;
@@ -217,4 +217,123 @@ async fn what_cannot_be_written_at_the_end_is_named() {
     assert_eq!(unwritten.len(), 1);
     assert_eq!((unwritten[0].name.as_deref(), unwritten[0].bytes), (Some(&b"lost"[..]), 5));
     assert_eq!(unwritten[0].errno, Errno::NoSpc);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_rename_leaves_an_open_target_as_it_was() {
+    on_stage("refused", async |stage| {
+        let old = stage.file("target", b"old").await;
+        stage.file("source", b"new").await;
+        let opened = stage.open(old, writing()).await;
+        let (other, dir) = stage.second_mount(stage::no_caching()).await;
+        // Known here, and not there any more.
+        assert_eq!(stage.names(stage.dir).await, ["source", "target"]);
+        other.unlink(&stage.cred, dir, b"source").await.unwrap();
+        let how = RenameFlags::default();
+        let renamed = stage.vfs.rename(&stage.cred, stage.dir, b"source", stage.dir, b"target", how).await;
+        assert_eq!(renamed.unwrap_err().errno(), Errno::NoEnt);
+        assert_eq!(stage.find("target").await.unwrap().attr.ino, old);
+        stage.write(old, opened.fh, 3, b" and more").await;
+        stage.close(old, opened.fh).await;
+        let ino = find(&other, &stage.cred, dir, "target").await.unwrap().attr.ino;
+        assert_eq!(content(&other, &stage.cred, ino).await, b"old and more");
+        assert_eq!(stage::names(&other, &stage.cred, dir).await, ["target"]);
+        assert_eq!(other.shutdown().await, []);
+    })
+    .await;
+}
+
+/// A rule that holds WRITEs of a byte back for some time.
+fn late(offset: u64, times: u64) -> Rule {
+    Rule { offset: Some(offset), times, ..Rule::once(OP_WRITE, Action::Status(Nfs4Error::Delay)) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_goes_through_anothers_open_arrives_although_that_is_closed_meanwhile() {
+    const FAR: u64 = 8 << 20;
+    on_mock("others", full(), VfsOptions::default(), async |stage, mock| {
+        let (ino, first) = stage.create("f").await;
+        let second = stage.open(ino, writing()).await.fh;
+        let bytes = pattern(6, 1 << 20);
+        stage.write(ino, first, 0, b"first").await;
+        mock.add_fault(late(0, 3));
+        mock.add_fault(late(FAR, 6));
+        // The first waits for its own bytes only; those of the second fill a WRITE and go at once, as the first.
+        let (closed, ()) = tokio::join!(stage.vfs.release(&stage.cred, ino, first), async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            stage.write(ino, second, FAR, &bytes).await;
+        });
+        closed.unwrap();
+        stage.close(ino, second).await;
+        assert!(stage.content(ino).await.ends_with(&bytes));
+    })
+    .await;
+}
+
+/// Cuts a file to nothing, which takes the server a while and comes out as `status` says.
+async fn cut_slowly(stage: &Stage, mock: &MockHandle, ino: u64, status: Option<Nfs4Error>) -> vfs::Result<()> {
+    mock.add_fault(Rule { times: 3, ..Rule::once(OP_SETATTR, Action::Status(Nfs4Error::Delay)) });
+    if let Some(status) = status {
+        mock.add_fault(Rule::once(OP_SETATTR, Action::Status(status)));
+    }
+    let set = SetAttr { size: Some(0), ..SetAttr::default() };
+    stage.vfs.setattr(&stage.cred, ino, None, set).await.map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_closed_while_a_truncation_is_under_way_survives_its_refusal() {
+    on_mock("refused", full(), VfsOptions::default(), async |stage, mock| {
+        let (ino, fh) = stage.create("f").await;
+        stage.write(ino, fh, 0, b"not to be lost").await;
+        let (cut, ()) = tokio::join!(cut_slowly(stage, mock, ino, Some(Nfs4Error::Access)), async {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            stage.close(ino, fh).await;
+        });
+        assert_eq!(cut.unwrap_err().errno(), Errno::Access);
+        let (other, dir) = stage.second_mount(VfsOptions::default()).await;
+        let ino = find(&other, &stage.cred, dir, "f").await.unwrap().attr.ino;
+        assert_eq!(content(&other, &stage.cred, ino).await, b"not to be lost");
+        assert_eq!(other.shutdown().await, []);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_appended_during_a_truncation_is_appended_to_what_is_left() {
+    on_mock("appended", full(), VfsOptions::default(), async |stage, mock| {
+        let ino = stage.file("log", &pattern(1, 5000)).await;
+        let fh = stage.open(ino, OpenFlags { append: true, ..writing() }).await.fh;
+        let (cut, ()) = tokio::join!(cut_slowly(stage, mock, ino, None), async {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            stage.write(ino, fh, 0, b"a line").await;
+        });
+        cut.unwrap();
+        stage.close(ino, fh).await;
+        assert!(stage.content(ino).await == b"a line");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_sent_before_a_truncation_by_another_name_is_not_sent_again() {
+    on_mock("again", full(), VfsOptions::default(), async |stage, mock| {
+        let (ino, old) = stage.create("old").await;
+        stage.write(ino, old, 0, &pattern(2, 2 << 20)).await;
+        while mock.count_of("WRITE") < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let (other, dir) = stage.second_mount(stage::no_caching()).await;
+        assert_eq!(stage.names(stage.dir).await, ["old"]);
+        other.rename(&stage.cred, dir, b"old", dir, b"new", RenameFlags::default()).await.unwrap();
+        let flags = OpenFlags { truncate: true, ..writing() };
+        let (made, opened) = stage.vfs.create(&stage.cred, stage.dir, b"new", 0o644, flags).await.unwrap();
+        mock.lose_unstable();
+        stage.write(made.attr.ino, opened.fh, 0, b"new").await;
+        stage.close(made.attr.ino, opened.fh).await;
+        stage.close(ino, old).await;
+        let there = find(&other, &stage.cred, dir, "new").await.unwrap().attr;
+        assert!(content(&other, &stage.cred, there.ino).await == b"new");
+        assert_eq!(other.shutdown().await, []);
+    })
+    .await;
 }

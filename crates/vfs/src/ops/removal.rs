@@ -10,7 +10,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use nfs4_client::{ChangeInfo, Cred, Errno};
+use nfs4_client::{Along, ChangeInfo, Cred, Errno};
 
 use crate::attr::{FileKind, Timestamp};
 use crate::error::{Error, Result};
@@ -190,8 +190,7 @@ impl Vfs {
             }
             _ => self.note(Leftover::new(hidden, node), false).await,
         }
-        hidden.dir.lock().dir().hidden.retain(|other| !std::ptr::eq(other.as_ptr(), Arc::as_ptr(node)));
-        self.mount().hidden_gone.notify_waiters();
+        self.is_hidden_no_more(hidden, node);
     }
 
     /// Renames; an existing target is replaced. One round trip.
@@ -221,27 +220,90 @@ impl Vfs {
             let refused = Error::Invalid("NFS cannot rename on condition that the target does not exist");
             return Err(if target.is_some() { Error::Exists } else { refused });
         }
-        if let Some(target) = &target
-            && target.id != node.id
-            && target.kind != FileKind::Directory
-            && node.kind != FileKind::Directory
-            && must_hide(target)
-        {
-            self.hide(cred, &to, newname, target).await?;
-        }
         let (vfs, cred) = (self.clone(), cred.clone());
         let names = (Bytes::copy_from_slice(name), Bytes::copy_from_slice(newname));
         let work = async move {
-            let hidden = target.as_deref().map_or(0, hidden_in);
-            let renamed = vfs.rename_at_server(&cred, [&from, &to], names.clone(), &node, target.clone()).await;
-            match (renamed, &target) {
-                (Err(error), Some(replaced)) if vfs.is_empty_now(&error, replaced, hidden).await => {
-                    vfs.rename_at_server(&cred, [&from, &to], names, &node, target).await
+            let out_of_sight = target.clone().filter(|target| {
+                target.id != node.id
+                    && target.kind != FileKind::Directory
+                    && node.kind != FileKind::Directory
+                    && must_hide(target)
+            });
+            let Some(replaced) = out_of_sight else {
+                let hidden = target.as_deref().map_or(0, hidden_in);
+                let renamed = vfs.rename_at_server(&cred, [&from, &to], names.clone(), &node, target.clone()).await;
+                return match (renamed, &target) {
+                    (Err(error), Some(replaced)) if vfs.is_empty_now(&error, replaced, hidden).await => {
+                        vfs.rename_at_server(&cred, [&from, &to], names, &node, target).await
+                    }
+                    (outcome, _) => outcome,
+                };
+            };
+            // A close meanwhile must not remove what has to come back if the server refuses.
+            replaced.lock().file().handles += 1;
+            let outcome = match vfs.hide(&cred, &to, &names.1, &replaced).await {
+                Ok(()) => {
+                    let outcome = vfs.rename_at_server(&cred, [&from, &to], names.clone(), &node, target).await;
+                    if outcome.as_ref().is_err_and(Error::is_definite) {
+                        vfs.bring_back(&to, &names.1, &replaced).await;
+                    }
+                    outcome
                 }
-                (outcome, _) => outcome,
-            }
+                Err(error) => Err(error),
+            };
+            vfs.one_handle_less(&replaced, 0).await;
+            outcome
         };
         self.to_its_end(work).await
+    }
+
+    /// A rename was refused for which an open file had been renamed out of sight: it gets its name back, unless another file
+    /// has that by now.
+    async fn bring_back(&self, dir: &Arc<Node>, name: &Bytes, node: &Arc<Node>) {
+        let Some(hidden) = node.lock().unhide() else { return };
+        let client = &self.mount().client;
+        let found = client.lookup(&hidden.cred, &dir.handle, name, Along::Nothing).await;
+        let renamed = if found.is_ok_and(|found| found.entry.is_none()) {
+            let own = OwnChange::begin(dir);
+            let renamed = client.rename(&hidden.cred, &dir.handle, &hidden.name, &dir.handle, name).await;
+            renamed.map(|(info, _)| (own, info)).ok()
+        } else {
+            None
+        };
+        let Some((own, info)) = renamed else {
+            tracing::warn!("a file that is open has lost its name, and will be removed when it is closed");
+            node.lock().more().hidden = Some(hidden);
+            return;
+        };
+        {
+            let mut state = node.lock();
+            state.place = Some(Place { parent: dir.ino(), name: Name::from(name) });
+            state.attrs.expire();
+        }
+        let back = Edit(Name::from(name), Dentry::Present { id: node.id, kind: node.kind });
+        own.done(info, vec![back], self.mount().options.timeouts.dir_min);
+        self.is_hidden_no_more(&hidden, node);
+        self.note(Leftover::new(&hidden, node), false).await;
+    }
+
+    fn is_hidden_no_more(&self, hidden: &Hidden, node: &Arc<Node>) {
+        hidden.dir.lock().dir().hidden.retain(|other| !std::ptr::eq(other.as_ptr(), Arc::as_ptr(node)));
+        self.mount().hidden_gone.notify_waiters();
+    }
+
+    /// Somebody has a file open no longer, of whom so many counted as closing it. The last one removes it, where it lives on
+    /// under a hidden name.
+    pub(crate) async fn one_handle_less(&self, node: &Arc<Node>, closing: usize) {
+        let hidden = {
+            let mut state = node.lock();
+            let file = state.file();
+            file.handles = file.handles.saturating_sub(1);
+            file.closing = file.closing.saturating_sub(closing);
+            if file.handles == 0 { state.unhide() } else { None }
+        };
+        if let Some(hidden) = hidden {
+            self.remove_hidden(node, &hidden).await;
+        }
     }
 
     async fn rename_at_server(

@@ -194,10 +194,10 @@ impl Vfs {
         let fetch = Arc::new(Fetch { range, tainted: AtomicBool::new(false), done });
         let (vfs, started) = (self.clone(), Arc::clone(&fetch));
         vfs.mount().fetching.add(started.range.end - started.range.start);
-        open.reads.add(1);
+        open.in_use.add(1);
         self.mount().tasks.spawn(async move {
             let result = vfs.read_pieces(&open, &started.range, wanted).await;
-            open.reads.remove(1);
+            open.in_use.remove(1);
             vfs.arrived(&node, &started, &result);
             vfs.mount().fetching.remove(started.range.end - started.range.start);
             sender.send_replace(Some(result));

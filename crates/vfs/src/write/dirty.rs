@@ -58,6 +58,14 @@ struct Fresh {
     since: Instant,
 }
 
+/// Bytes that a truncation is about to cut off.
+#[derive(Debug)]
+pub(crate) struct Cut {
+    offset: u64,
+    data: Bytes,
+    tag: Fresh,
+}
+
 #[derive(Debug, Clone)]
 struct Unstable {
     seq: Seq,
@@ -174,8 +182,12 @@ impl Dirty {
         self.seq
     }
 
-    /// Whether the server has everything up to `seq`.
+    /// Whether the server has everything up to `seq`. Never while it is undecided what a truncation has cut off.
     pub(crate) fn is_sent(&self, seq: Seq) -> bool {
+        !self.frozen && self.has_left(seq)
+    }
+
+    fn has_left(&self, seq: Seq) -> bool {
         self.flights.values().all(|flight| flight.oldest() > seq) && self.fresh.iter().all(|(_, _, tag)| tag.seq > seq)
     }
 
@@ -401,9 +413,10 @@ impl Dirty {
         self.flights.is_empty() && !self.fresh.touches(0..size) && self.commit.is_none() && !self.frozen
     }
 
-    /// Takes out what was not sent from `size` on.
-    pub(crate) fn cut_off(&mut self, size: u64) -> Vec<Piece> {
-        self.fresh.cut(size..u64::MAX).into_iter().map(|(offset, data, _)| (offset, data)).collect()
+    /// Takes out what was not sent from `size` on. Until the truncation is decided, and [`Self::thaw`] is called, nobody knows
+    /// what has become of it.
+    pub(crate) fn cut_off(&mut self, size: u64) -> Vec<Cut> {
+        self.fresh.cut(size..u64::MAX).into_iter().map(|(offset, data, tag)| Cut { offset, data, tag }).collect()
     }
 
     /// The file was cut to `size`: what was sent and lay behind it need not be kept.
@@ -411,11 +424,10 @@ impl Dirty {
         self.unstable.cut(size..u64::MAX);
     }
 
-    /// Puts back what [`Self::cut_off`] took, when the truncation failed.
-    pub(crate) fn put_back(&mut self, pieces: &[Piece], now: Instant) {
-        self.seq += 1;
-        for (offset, data) in pieces {
-            self.fresh.fill(*offset, data, &Fresh { seq: self.seq, since: now });
+    /// Puts back what [`Self::cut_off`] took, when the truncation failed: with its numbers, for flushes wait for those.
+    pub(crate) fn put_back(&mut self, cut: &[Cut]) {
+        for Cut { offset, data, tag } in cut {
+            self.fresh.fill(*offset, data, tag);
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::files::OpenHandle;
 use crate::node::{FileState, Node, NodeState, ServerOpen};
 use crate::types::SetAttr;
 use crate::vfs::Vfs;
-use crate::write::dirty::{Action, Policy};
+use crate::write::dirty::{Action, Cut, Policy};
 use crate::write::sets::Waiting;
 
 /// What a flush waits for.
@@ -52,7 +52,7 @@ enum Send {
 pub(crate) struct Frozen {
     vfs: Vfs,
     node: Arc<Node>,
-    cut: Vec<Piece>,
+    cut: Vec<Cut>,
 }
 
 impl Frozen {
@@ -67,6 +67,8 @@ impl Frozen {
         let mount = self.vfs.mount();
         let mut state = self.node.lock();
         let file = state.file();
+        // Data that were read before the cut, and come after this, are old.
+        file.touched += 1;
         file.dirty.was_cut(size);
         file.sets.data_changed();
         file.dirty.thaw();
@@ -84,13 +86,29 @@ impl Drop for Frozen {
     fn drop(&mut self) {
         let mut state = self.node.lock();
         let file = state.file();
-        file.dirty.put_back(&self.cut, Instant::now());
+        file.dirty.put_back(&self.cut);
         file.dirty.thaw();
         let progress = Arc::clone(&file.progress);
         self.vfs.account(&self.node, file);
         drop(state);
         progress.notify_waiters();
         self.vfs.pump(&self.node, Push::Ready);
+    }
+}
+
+/// An open through which something is sent, whoever wrote it: it is not closed meanwhile.
+struct Using(Arc<ServerOpen>);
+
+impl Using {
+    fn new(open: Arc<ServerOpen>) -> Self {
+        open.in_use.add(1);
+        Self(open)
+    }
+}
+
+impl Drop for Using {
+    fn drop(&mut self) {
+        self.0.in_use.remove(1);
     }
 }
 
@@ -101,32 +119,49 @@ impl Vfs {
         let len = data.len() as u64;
         let push = || self.pump_all(Push::All);
         mount.gauge.wait_for_room(len, mount.options.dirty_limit, push).await;
-        let limits = mount.client.limits();
-        {
-            let mut state = handle.node.lock();
-            let offset = if append { state.attrs.last().size } else { offset };
-            let end = offset.checked_add(len).ok_or(Error::FileTooBig)?;
-            if end > i64::MAX as u64 || (limits.max_file_size > 0 && end > limits.max_file_size) {
-                return Err(Error::FileTooBig);
+        let progress = Arc::clone(&handle.node.lock().file().progress);
+        loop {
+            let moved = progress.notified();
+            tokio::pin!(moved);
+            moved.as_mut().enable();
+            if self.take_in(handle, offset, &data, append)? {
+                break;
             }
-            let file = state.file();
-            file.touched += 1;
-            if let Some(errno) = handle.unseen_failure(file) {
-                return Err(Error::Writeback(errno));
-            }
-            file.taint(&(offset..end));
-            file.dirty.write(offset, data, Instant::now(), u64::from(limits.max_write));
-            file.sets.data_changed();
-            self.account(&handle.node, file);
-            let size = state.attrs.last().size.max(end);
-            state.attrs.set_size(size);
-            state.attrs.touch(crate::attr::Timestamp::from_system_time(std::time::SystemTime::now()));
-            let mut pages = mount.pages.lock();
-            pages.drop_range(handle.node.id.serial, offset..end);
-            pages.leave(mount.bytes_elsewhere());
+            moved.await;
         }
         self.pump(&handle.node, Push::Ready);
         Ok(len as u32)
+    }
+
+    /// False: it is to be appended, and a truncation under way decides where the end will be.
+    fn take_in(&self, handle: &OpenHandle, offset: u64, data: &Bytes, append: bool) -> Result<bool> {
+        let mount = self.mount();
+        let limits = mount.client.limits();
+        let mut state = handle.node.lock();
+        if append && state.file().dirty.is_frozen() {
+            return Ok(false);
+        }
+        let offset = if append { state.attrs.last().size } else { offset };
+        let end = offset.checked_add(data.len() as u64).ok_or(Error::FileTooBig)?;
+        if end > i64::MAX as u64 || (limits.max_file_size > 0 && end > limits.max_file_size) {
+            return Err(Error::FileTooBig);
+        }
+        let file = state.file();
+        file.touched += 1;
+        if let Some(errno) = handle.unseen_failure(file) {
+            return Err(Error::Writeback(errno));
+        }
+        file.taint(&(offset..end));
+        file.dirty.write(offset, data.clone(), Instant::now(), u64::from(limits.max_write));
+        file.sets.data_changed();
+        self.account(&handle.node, file);
+        let size = state.attrs.last().size.max(end);
+        state.attrs.set_size(size);
+        state.attrs.touch(crate::attr::Timestamp::from_system_time(std::time::SystemTime::now()));
+        let mut pages = mount.pages.lock();
+        pages.drop_range(handle.node.id.serial, offset..end);
+        pages.leave(mount.bytes_elsewhere());
+        Ok(true)
     }
 
     /// Brings the mount's count of dirty bytes, and its list of files that have some, up to date.
@@ -182,8 +217,9 @@ impl Vfs {
                 }
                 None => return,
             };
+            let using = writer.map(Using::new);
             drop(state);
-            self.mount().tasks.spawn(self.clone().carry_out(Arc::clone(node), send, writer));
+            self.mount().tasks.spawn(self.clone().carry_out(Arc::clone(node), send, using));
         }
     }
 
@@ -200,9 +236,10 @@ impl Vfs {
         self,
         node: Arc<Node>,
         send: Send,
-        writer: Option<Arc<ServerOpen>>,
+        using: Option<Using>,
     ) -> Pin<Box<dyn Future<Output = ()> + std::marker::Send>> {
         Box::pin(async move {
+            let writer = using.as_ref().map(|using| Arc::clone(&using.0));
             match send {
                 Send::Data(Action::Write { id, offset, data, sync }, set) => {
                     self.send_write(&node, id, offset, data, sync, writer, set).await;
@@ -210,6 +247,7 @@ impl Vfs {
                 Send::Data(Action::Commit, set) => self.send_commit(&node, writer, set).await,
                 Send::Attributes(waiting) => self.send_attributes(&node, waiting).await,
             }
+            drop(using);
             let progress = {
                 let mut state = node.lock();
                 let file = state.file();
@@ -240,6 +278,7 @@ impl Vfs {
         let mut state = node.lock();
         match result {
             Ok(written) => {
+                state.file().touched += 1;
                 let stable = written.committed > Stability::Unstable;
                 let clean = state.file().dirty.written(id, u64::from(written.count), stable, written.verifier);
                 self.keep_clean(node, clean);
@@ -411,8 +450,12 @@ impl Vfs {
     /// An open has cut a file that is being written here under another name, as only its answer has shown: what was
     /// written before goes now, and the file is cut again. False: nothing had to be done.
     pub(crate) async fn cut_late(&self, node: &Arc<Node>, cred: &nfs4_client::Cred, open: &ServerOpen) -> Result<bool> {
-        if !node.lock().is_busy() {
-            return Ok(false);
+        {
+            let mut state = node.lock();
+            // What was sent and not committed might be sent once more, over what comes after the cut.
+            if !state.is_busy() && state.known_file().is_none_or(|file| file.dirty.is_clean()) {
+                return Ok(false);
+            }
         }
         let set = SetAttr { size: Some(0), ..SetAttr::default() };
         self.truncate(node, set, 0, cred, open.file().as_ref()).await?;
