@@ -107,6 +107,19 @@ fn without_a_target_this_machine_alone_is_looked_at() {
     assert!(done.stdout.contains("/dev/fuse"), "{}", done.stdout);
 }
 
+/// In a namespace of mounts of its own, where /dev is hidden.
+#[test]
+fn without_fuse_the_code_is_3_and_what_is_missing_is_named() {
+    let lab = Lab::new(PRODUCT, LIMIT).unwrap();
+    let plain = lab.product(["doctor"]);
+    let mut command = Command::new("unshare");
+    let script = "mount -t tmpfs none /dev || exit 99; exec \"$0\" doctor \"$@\"";
+    command.args(["-m", "--propagation", "private", "sh", "-c", script, PRODUCT]);
+    command.env_clear().envs(plain.get_envs().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned()))));
+    let expected = Expected { step: "fuse", code: 3, words: &["there is no /dev/fuse", "modprobe fuse"] };
+    found(&mut command, &expected);
+}
+
 #[test]
 fn set_up_1_a_name_that_does_not_exist() {
     let lab = Lab::new(PRODUCT, LIMIT).unwrap();

@@ -79,6 +79,35 @@ async fn the_systems_own_umount_ends_the_process_too() {
     .await;
 }
 
+/// Somebody else's copy of the mount, as a container has it, keeps the kernel from ending the session.
+#[tokio::test(flavor = "multi_thread")]
+async fn umount_ends_the_process_also_while_the_mount_lives_on_in_another_namespace() {
+    with_mock(
+        |mock, lab| {
+            let mut product = foreground(lab, mock)?;
+            fs::write(lab.folder().join("file"), b"written")?;
+            let mut elsewhere = Command::new("unshare");
+            let elsewhere = Running::start(elsewhere.args(["-m", "--propagation", "private", "sleep", "120"]))?;
+            let namespace = |id: &str| fs::read_link(format!("/proc/{id}/ns/mnt")).ok();
+            wait_for("another namespace", || {
+                // `unshare` has become `sleep` only when the mounts are private.
+                let id = elsewhere.id().to_string();
+                namespace(&id) != namespace("self")
+                    && fs::read_to_string(format!("/proc/{id}/comm")).is_ok_and(|name| name.trim() == "sleep")
+            });
+            let done = run(&mut lab.product(["umount".as_ref(), lab.folder().as_os_str()]), END)?;
+            assert_eq!((done.code(), product.code(END)?), (0, 0), "{done:?}");
+            lab.assert_clean()?;
+            let mounted = lab.mount(mock, &[])?;
+            assert_eq!(fs::read(mounted.path("file"))?, b"written");
+            drop(elsewhere);
+            mounted.umount()
+        },
+        true,
+    )
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_in_use_is_not_unmounted_and_the_user_is_told_by_whom() {
     with_mock(

@@ -57,6 +57,7 @@ async fn what_a_login_starts_mounts_the_folder_and_stays_away_once_it_is_unmount
         let mut install = login(&lab, &["install"]);
         // As typed in the folder above, with a profile that only the terminal knows.
         install.args(&target.mount_arguments("folder")[1..]).current_dir(lab.path(".")).env("AWS_PROFILE", "work");
+        install.args(["-o", "log-level=debug,log_file=job.log"]);
         install.env("AWS_SECRET_ACCESS_KEY", "SECRETSECRETSECRET");
         let done = run(&mut install, ANSWER).unwrap().ok().unwrap();
         assert!(done.stdout.contains("now and at every login"), "{}", done.stdout);
@@ -72,7 +73,10 @@ async fn what_a_login_starts_mounts_the_folder_and_stays_away_once_it_is_unmount
         let command = text.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
         let words: Vec<_> =
             command.trim_matches('"').split("\" \"").filter(|word| !["--profile", "work"].contains(word)).collect();
-        let mut job = Running::start(lab.product(&words[1..]).envs(target.environment())).unwrap();
+        let said = fs::File::create(lab.path("said")).unwrap();
+        let mut job = lab.product(&words[1..]);
+        job.envs(target.environment()).current_dir("/").stdout(said.try_clone().unwrap()).stderr(said);
+        let mut job = Running::start(&mut job).unwrap();
         let start = Instant::now();
         while !lab.is_mounted() {
             assert!(start.elapsed() < LIMIT / 2 && job.goes_on());
@@ -80,6 +84,10 @@ async fn what_a_login_starts_mounts_the_folder_and_stays_away_once_it_is_unmount
         }
         let done = run(&mut lab.product(["umount".as_ref(), folder.as_os_str()]), ANSWER).unwrap();
         assert_eq!((done.code(), job.code(ANSWER).unwrap()), (0, 0), "an end that is no failure is not repeated");
+        // Nothing bounds what a service manager writes down.
+        let [said, logged] = ["said", "job.log"].map(|name| fs::read_to_string(lab.path(name)).unwrap());
+        assert!(said.lines().count() == 1 && said.contains("is mounted on"), "{said}");
+        assert!(logged.contains("DEBUG"), "{logged}");
 
         let listed = ask(&lab, &["list"]).ok().unwrap().stdout;
         assert!(listed.contains(&folder.display().to_string()) && listed.contains("runs"), "{listed}");
@@ -146,6 +154,52 @@ fn what_mount_would_refuse_is_refused_before_anything_is_written() {
     assert_eq!((units(&lab), asked(&lab)), (Vec::new(), Vec::new()));
     let homeless = run(login(&lab, &["list"]).env_remove("HOME"), ANSWER).unwrap();
     assert_eq!((homeless.code(), homeless.stderr.contains("HOME")), (2, true), "{homeless:?}");
+}
+
+#[test]
+fn paths_of_a_job_are_absolute_and_a_log_may_be_named_in_front() {
+    let lab = lab("");
+    let ca = lab.path("ca.pem");
+    fs::write(&ca, "").unwrap();
+    let install = |words: &[&str]| {
+        let done = run(login(&lab, words).current_dir(lab.path(".")), ANSWER).unwrap();
+        (done.code(), done.stderr)
+    };
+    let missing = install(&["install", "fs-1", "folder", "-o", "ro,ca_file=no.pem"]);
+    assert!(missing.0 == 2 && missing.1.contains("no.pem cannot be read"), "{missing:?}");
+    let done = install(&[
+        "--log-file",
+        "x.log",
+        "install",
+        "-o",
+        "ro,ca_file=ca.pem",
+        "--profile",
+        "folder",
+        "fs-1",
+        "folder",
+    ]);
+    assert_eq!(done, (0, String::new()));
+    let text = fs::read_to_string(&units(&lab)[0]).unwrap();
+    let at = |name: &str| lab.path(".").canonicalize().unwrap().join(name).display().to_string();
+    let wanted = format!(
+        "\"--log-file\",\"{}\",\"-o\",\"ro,ca_file={}\",\"--profile\",\"folder\",\"fs-1\",\"{}\"]",
+        at("x.log"),
+        at("ca.pem"),
+        at("folder")
+    );
+    assert!(text.contains(&wanted), "{wanted}: {text}");
+}
+
+/// Nobody reads what a service says, so the log must have it too.
+#[test]
+fn a_refusal_is_in_the_log_file_too() {
+    let lab = Lab::new(PRODUCT, LIMIT).unwrap();
+    let (missing, log) = (lab.path("missing").display().to_string(), lab.path("log"));
+    let mut mount = lab.product(["mount", "--foreground", "--plain", "127.0.0.1", &missing, "--log-file"]);
+    let done = run(mount.arg(&log), ANSWER).unwrap();
+    assert_eq!((done.code(), done.stderr.contains("does not exist")), (4, true), "{done:?}");
+    let log = fs::read_to_string(log).unwrap();
+    assert!(log.contains("ERROR") && log.contains("does not exist"), "{log}");
 }
 
 #[test]

@@ -8,7 +8,7 @@
 //! waiting call gets [`ChannelError::Lost`] at once, with the reason; nothing is sent again here. Calls that the server
 //! makes (the back channel, RFC 8881 §2.10.3.1) come out of [`Incoming`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -59,12 +59,19 @@ impl Default for ChannelOptions {
 /// The calls that the server makes on this connection.
 pub type Incoming = mpsc::Receiver<IncomingCall>;
 
+/// A record that waits to be written, and who wants to know when it was.
+#[derive(Debug)]
+struct Outgoing {
+    record: Vec<Bytes>,
+    left: Option<oneshot::Sender<()>>,
+}
+
 /// A call of the server.
 #[derive(Debug)]
 pub struct IncomingCall {
     /// The whole message, xid first.
     pub record: Bytes,
-    answer: mpsc::WeakSender<Vec<Bytes>>,
+    answer: mpsc::WeakSender<Outgoing>,
 }
 
 impl IncomingCall {
@@ -75,7 +82,7 @@ impl IncomingCall {
         let Some(sender) = self.answer.upgrade() else {
             return Err(gone);
         };
-        sender.send(record).await.map_err(|_| gone)
+        sender.send(Outgoing { record, left: None }).await.map_err(|_| gone)
     }
 }
 
@@ -186,7 +193,7 @@ impl Shared {
         &self,
         record: Bytes,
         incoming: &mpsc::Sender<IncomingCall>,
-        answer: &mpsc::WeakSender<Vec<Bytes>>,
+        answer: &mpsc::WeakSender<Outgoing>,
     ) -> Result<(), LossReason> {
         if record.len() < SHORTEST_MESSAGE {
             return Err(LossReason::Protocol(format!("a record of {} bytes is no RPC message", record.len())));
@@ -223,8 +230,8 @@ pub struct Channel(Arc<Inner>);
 
 struct Inner {
     shared: Arc<Shared>,
-    small: mpsc::Sender<Vec<Bytes>>,
-    large: mpsc::Sender<Vec<Bytes>>,
+    small: mpsc::Sender<Outgoing>,
+    large: mpsc::Sender<Outgoing>,
     tasks: Mutex<Option<[JoinHandle<()>; 2]>>,
 }
 
@@ -288,13 +295,23 @@ impl Channel {
     ///
     /// Dropping the future gives the call up; its reply, if one comes, is ignored. There is no time limit here.
     pub async fn call(&self, segments: Vec<Bytes>) -> Result<Bytes, ChannelError> {
+        self.send(segments, None).await
+    }
+
+    /// As [`Self::call`]. `left` is told when the call's last byte was handed to the network; until then it waits behind
+    /// others. What the network itself holds back is not known.
+    pub async fn call_telling(&self, segments: Vec<Bytes>, left: oneshot::Sender<()>) -> Result<Bytes, ChannelError> {
+        self.send(segments, Some(left)).await
+    }
+
+    async fn send(&self, segments: Vec<Bytes>, left: Option<oneshot::Sender<()>>) -> Result<Bytes, ChannelError> {
         let shared = &self.0.shared;
         let size = segments.iter().map(Bytes::len).sum::<usize>();
         let queue = if size <= SMALL_MESSAGE { &self.0.small } else { &self.0.large };
         let place = queue.reserve().await.map_err(|_| shared.lost_error())?;
         let (xid, reply) = shared.register()?;
         let _registered = Registered { shared, xid };
-        place.send(framed(segments, Some(xid))?);
+        place.send(Outgoing { record: framed(segments, Some(xid))?, left });
         count(&shared.counters.calls, 1);
         reply.await.map_err(|_| shared.lost_error())
     }
@@ -380,7 +397,7 @@ async fn read_records<S: AsyncRead + AsyncWrite>(
     mut io: ReadHalf<S>,
     shared: Arc<Shared>,
     incoming: mpsc::Sender<IncomingCall>,
-    answer: mpsc::WeakSender<Vec<Bytes>>,
+    answer: mpsc::WeakSender<Outgoing>,
 ) {
     let gone = shared.gone();
     tokio::pin!(gone);
@@ -411,31 +428,56 @@ async fn read_records<S: AsyncRead + AsyncWrite>(
     shared.lose(reason);
 }
 
+/// Records that are being written, and the place in the stream where each ends that somebody wants to know about.
+#[derive(Default)]
+struct Outbox {
+    rope: Rope,
+    added: u64,
+    sent: u64,
+    ends: VecDeque<(u64, oneshot::Sender<()>)>,
+}
+
+impl Outbox {
+    fn add(&mut self, outgoing: Outgoing) {
+        self.added += outgoing.record.iter().map(Bytes::len).sum::<usize>() as u64;
+        self.rope.extend(outgoing.record);
+        self.ends.extend(outgoing.left.map(|left| (self.added, left)));
+    }
+
+    fn sent(&mut self, bytes: usize) {
+        self.sent += bytes as u64;
+        while let Some((_, left)) = self.ends.pop_front_if(|(end, _)| *end <= self.sent) {
+            // Nobody waits for a call that was given up.
+            let _ = left.send(());
+        }
+    }
+}
+
 async fn write_records<S: AsyncRead + AsyncWrite>(
     mut io: WriteHalf<S>,
     shared: Arc<Shared>,
-    mut small: mpsc::Receiver<Vec<Bytes>>,
-    mut large: mpsc::Receiver<Vec<Bytes>>,
+    mut small: mpsc::Receiver<Outgoing>,
+    mut large: mpsc::Receiver<Outgoing>,
 ) {
     let gone = shared.gone();
     tokio::pin!(gone);
-    let mut rope = Rope::default();
+    let mut outbox = Outbox::default();
     loop {
-        let record = tokio::select! {
+        let next = tokio::select! {
             biased;
             _ = &mut gone => None,
-            Some(record) = small.recv() => Some(record),
-            Some(record) = large.recv() => Some(record),
+            Some(next) = small.recv() => Some(next),
+            Some(next) = large.recv() => Some(next),
         };
-        let Some(record) = record else { break };
-        rope.extend(record);
+        let Some(next) = next else { break };
+        outbox.add(next);
         // What else is ready goes into the same write: one TLS record and one packet for many small calls.
-        while rope.remaining() < BATCH.0 && rope.segments() < BATCH.1 {
+        while outbox.rope.remaining() < BATCH.0 && outbox.rope.segments() < BATCH.1 {
             let Ok(more) = small.try_recv().or_else(|_| large.try_recv()) else { break };
-            rope.extend(more);
+            outbox.add(more);
         }
         let written = tokio::select! {
-            written = send(&mut io, &mut rope, &shared.counters) => written,
+            written = send(&mut io, &mut outbox, &shared.counters) => written,
             _ = &mut gone => break,
         };
         if let Err(error) = written {
@@ -451,14 +493,14 @@ async fn write_records<S: AsyncRead + AsyncWrite>(
 }
 
 /// Sends all of it, and counts as it goes.
-async fn send<S: AsyncWrite>(io: &mut WriteHalf<S>, rope: &mut Rope, counters: &Counters) -> std::io::Result<()> {
-    while rope.has_remaining() {
+async fn send<S: AsyncWrite>(io: &mut WriteHalf<S>, outbox: &mut Outbox, counters: &Counters) -> std::io::Result<()> {
+    while outbox.rope.has_remaining() {
         // Cancelling it is safe: nothing was written then.
-        let at_once = io.write_buf(rope).now_or_never();
+        let at_once = io.write_buf(&mut outbox.rope).now_or_never();
         let waits = at_once.is_none();
         let bytes = match at_once {
             Some(written) => written?,
-            None => io.write_buf(rope).await?,
+            None => io.write_buf(&mut outbox.rope).await?,
         };
         if bytes == 0 {
             return Err(std::io::ErrorKind::WriteZero.into());
@@ -467,6 +509,7 @@ async fn send<S: AsyncWrite>(io: &mut WriteHalf<S>, rope: &mut Rope, counters: &
         if waits {
             count(&counters.bytes_drained, bytes);
         }
+        outbox.sent(bytes);
     }
     io.flush().await
 }

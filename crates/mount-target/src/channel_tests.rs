@@ -316,3 +316,31 @@ async fn what_is_no_message_is_not_sent() {
     assert_eq!(channel.call(vec![Bytes::from_static(b"xid")]).await.unwrap_err(), ChannelError::NotACall(3));
     assert_eq!((channel.in_flight(), channel.lost()), (0, None));
 }
+
+#[tokio::test]
+async fn a_call_is_told_to_have_left_with_its_last_byte_and_not_before() {
+    // Nothing but what the far end takes fits in here.
+    let (channel, _incoming, mut far) = pair(16, ChannelOptions::default());
+    let started = |size: usize| {
+        let (left, has_left) = oneshot::channel();
+        let channel = channel.clone();
+        let call = tokio::spawn(async move { channel.call_telling(message(&vec![1; size]), left).await });
+        (call, has_left)
+    };
+    let (first, mut first_left) = started(100_000);
+    let mark = far.read_u32().await.unwrap();
+    let (second, mut second_left) = started(200_000);
+    let mut taken = vec![0; (mark & !LAST_FRAGMENT) as usize - 40];
+    far.read_exact(&mut taken).await.unwrap();
+    assert!(first_left.try_recv().is_err(), "40 bytes of it are left and 16 are on their way");
+    let mut rest = [0; 40];
+    far.read_exact(&mut rest).await.unwrap();
+    within(&mut first_left).await.unwrap();
+    assert!(second_left.try_recv().is_err(), "its first byte was not taken");
+    let xid = u32::from_be_bytes(taken[..4].try_into().unwrap());
+    far.write_all(&record(xid, REPLY, b"")).await.unwrap();
+    within(first).await.unwrap().unwrap();
+    receive(&mut far).await;
+    within(second_left).await.unwrap();
+    second.abort();
+}

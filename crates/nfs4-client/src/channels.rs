@@ -37,6 +37,11 @@ impl Place {
     pub(crate) fn channel(&self) -> &Channel {
         &self.lane.channel
     }
+
+    /// Bytes under way on the connection: what may stand before the answer to this request.
+    pub(crate) fn backlog(&self) -> u64 {
+        self.lane.load.load(Ordering::Relaxed).saturating_sub(OVERHEAD)
+    }
 }
 
 impl Drop for Place {

@@ -182,9 +182,11 @@ impl Client {
     pub async fn lookup(&self, cred: &Cred, dir: &Handle, name: &[u8], along: Along) -> Result<Lookup> {
         let dir = dir.clone();
         let name = Bytes::copy_from_slice(name);
-        let most = self.limits().max_read;
+        let engine = Arc::clone(&self.engine);
         let mut replies = self
             .call(cred, move || {
+                // Here, because another session may be smaller.
+                let most = engine.limits().max_read;
                 let mut ops = vec![
                     putfh(&dir),
                     getattr(FILE_ATTRS),
@@ -273,9 +275,10 @@ impl Client {
         size: u32,
     ) -> Result<DirPage> {
         let dir = dir.clone();
-        let size = size.min(self.limits().max_read);
+        let engine = Arc::clone(&self.engine);
         let mut replies = self
             .call(cred, move || {
+                let size = size.min(engine.limits().max_read);
                 Ok(vec![
                     putfh(&dir),
                     getattr(FILE_ATTRS),
@@ -293,10 +296,11 @@ impl Client {
 
     /// READ of at most `limits().max_read` bytes.
     pub async fn read(&self, file: &OpenFile, offset: u64, count: u32) -> Result<ReadData> {
-        let count = count.min(self.limits().max_read);
-        let state = file.clone();
+        let (engine, state) = (Arc::clone(&self.engine), file.clone());
         let mut replies = self
             .call(file.cred(), move || {
+                // Here, because another session may be smaller.
+                let count = count.min(engine.limits().max_read);
                 Ok(vec![putfh(state.handle()), Argop4::Read(Read4args { stateid: state.stateid()?, offset, count })])
             })
             .await?
@@ -314,6 +318,9 @@ impl Client {
 
     /// WRITE of at most `limits().max_write` bytes, in pieces that are not joined. With `set`, attributes are set after it
     /// in the same COMPOUND.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] when a new session turns out to be smaller while the call waits: `limits()` is smaller then.
     pub async fn write(
         &self,
         file: &OpenFile,

@@ -9,13 +9,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use futures_util::future::join_all;
-use mount_target::Channel;
 use nfs4::compound::{Argop4, Resop4};
 use nfs4::ops::session::Sequence4args;
 use nfs4::types::Sessionid4;
-use tokio::sync::{Notify, Semaphore, mpsc, watch};
-use tokio::time::{sleep, timeout};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
+use tokio::time::{sleep, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
 
 use crate::attr::{Cred, Limits};
@@ -24,7 +24,7 @@ use crate::compound::{Replies, encode_compound};
 use crate::error::{Errno, Error, Result, errno_of};
 use crate::options::ClientOptions;
 use crate::session::{Backoff, Lease, SlotTable, SlotUse};
-use crate::silence::{SILENCE, probe, unless_silent};
+use crate::silence::{SILENCE, probe, unless_silent, unless_stuck};
 use crate::state::Opens;
 use crate::verdict::{Judged, Verdict, judge, skip_restored, verdict};
 
@@ -104,6 +104,11 @@ impl Session {
         self.abandoned.load(Ordering::Relaxed).saturating_mul(2) >= self.table().usable()
     }
 
+    /// Whether there may be no slot left that anybody gives back.
+    pub(crate) fn is_used_up(&self) -> bool {
+        self.abandoned.load(Ordering::Relaxed) >= self.table().usable()
+    }
+
     /// A request as it goes out on a slot.
     pub(crate) fn encode(
         &self,
@@ -152,6 +157,8 @@ pub(crate) struct Link {
     pub(crate) generation: u64,
     pub(crate) session: Arc<Session>,
     pub(crate) channels: Channels,
+    /// Stateids are good again as far as that can be; before, those who hold slots may go on.
+    pub(crate) restored: bool,
 }
 
 /// Where the client stands.
@@ -174,6 +181,17 @@ pub(crate) enum Report {
     StateLost(u64),
     /// SEQUENCE's status flags (RFC 8881 §18.46.3), not zero.
     Flags(u64, u32),
+}
+
+impl Report {
+    /// The generation in which it was noticed.
+    pub(crate) fn generation(self) -> u64 {
+        let (Self::ChannelLost(generation)
+        | Self::SessionLost(generation)
+        | Self::StateLost(generation)
+        | Self::Flags(generation, _)) = self;
+        generation
+    }
 }
 
 /// What was sent and received so far.
@@ -216,7 +234,8 @@ impl Counts {
     fn ended(&self, outcome: &Result<Done>) {
         let errno = match outcome {
             Ok(done) => done.replies.failure().map(errno_of),
-            Err(Error::Closed) => None,
+            // The caller's wait has counted the second.
+            Err(Error::Closed | Error::TimedOut) => None,
             Err(error) => Some(error.errno()),
         };
         if matches!(errno, Some(Errno::Io | Errno::NoSpc | Errno::Dquot | Errno::Stale | Errno::TimedOut)) {
@@ -240,6 +259,10 @@ pub(crate) struct Request {
     cred: Cred,
     /// Must not happen twice: the server shall cache the reply.
     changing: bool,
+    /// From here on it is not sent any more: its caller was told that it has failed.
+    deadline: Option<tokio::time::Instant>,
+    /// Goes out however late.
+    even_late: bool,
     build: Build,
 }
 
@@ -249,7 +272,7 @@ impl Request {
     where
         F: Fn() -> Result<Vec<Argop4>> + Send + Sync + 'static,
     {
-        Self { cred: cred.clone(), changing: false, build: Box::new(build) }
+        Self { cred: cred.clone(), changing: false, deadline: None, even_late: false, build: Box::new(build) }
     }
 
     /// A request that must be carried out once.
@@ -257,7 +280,25 @@ impl Request {
     where
         F: Fn() -> Result<Vec<Argop4>> + Send + Sync + 'static,
     {
-        Self { cred: cred.clone(), changing: true, build: Box::new(build) }
+        Self { cred: cred.clone(), changing: true, deadline: None, even_late: false, build: Box::new(build) }
+    }
+
+    /// The same, to be sent also when its caller has stopped waiting: it surprises nobody, and without it something stays
+    /// behind at the server.
+    pub(crate) fn even_late(self) -> Self {
+        Self { even_late: true, ..self }
+    }
+
+    fn is_late(&self) -> bool {
+        self.deadline.is_some_and(|deadline| tokio::time::Instant::now() >= deadline)
+    }
+
+    /// Waits for what has to come before the request can go out, no longer than until its deadline.
+    async fn before_deadline<T>(&self, wait: impl Future<Output = Result<T>>) -> Result<T> {
+        match self.deadline {
+            None => wait.await,
+            Some(deadline) => timeout_at(deadline, wait).await.unwrap_or(Err(Error::TimedOut)),
+        }
     }
 }
 
@@ -354,8 +395,11 @@ impl Engine {
     }
 
     /// Carries a request out; comes back when it is done or has failed for good.
-    pub(crate) async fn call(self: &Arc<Self>, request: Request) -> Result<Done> {
+    pub(crate) async fn call(self: &Arc<Self>, mut request: Request) -> Result<Done> {
         let engine = Arc::clone(self);
+        if !request.even_late {
+            request.deadline = self.soft_timeout.map(|limit| tokio::time::Instant::now() + limit);
+        }
         let task = self.tasks.spawn(async move { engine.carry_out_counted(&request).await });
         self.within_limit(async { task.await.unwrap_or(Err(Error::Closed)) }).await
     }
@@ -367,13 +411,12 @@ impl Engine {
 
     /// A caller waits so long and no longer.
     pub(crate) async fn within_limit<T>(&self, answer: impl Future<Output = Result<T>>) -> Result<T> {
-        match self.soft_timeout {
-            None => answer.await,
-            Some(limit) => timeout(limit, answer).await.unwrap_or_else(|_| {
-                self.counts.failed.fetch_add(1, Ordering::Relaxed);
-                Err(Error::TimedOut)
-            }),
+        let Some(limit) = self.soft_timeout else { return answer.await };
+        let answer = timeout(limit, answer).await.unwrap_or(Err(Error::TimedOut));
+        if matches!(answer, Err(Error::TimedOut)) {
+            self.counts.failed.fetch_add(1, Ordering::Relaxed);
         }
+        answer
     }
 
     async fn carry_out_counted(&self, request: &Request) -> Result<Done> {
@@ -390,6 +433,9 @@ impl Engine {
         let mut settled: Vec<Resop4> = Vec::new();
         let mut rest: Option<Vec<Argop4>> = None;
         loop {
+            if request.is_late() {
+                return Err(Error::TimedOut);
+            }
             let link = self.ready()?;
             let ops = match &rest {
                 Some(rest) => rest.clone(),
@@ -405,9 +451,13 @@ impl Engine {
             };
             match verdict(&ops, &results) {
                 Verdict::StateGone if state_losses < 4 => {
-                    state_losses += 1;
-                    self.report(Report::StateLost(link.generation)).await;
-                    self.newer_than(link.generation).await?;
+                    // What was not restored yet could not be good.
+                    state_losses += u32::from(link.restored);
+                    let restored = async {
+                        self.report(Report::StateLost(link.generation)).await;
+                        self.restored_after(link.generation).await
+                    };
+                    request.before_deadline(restored).await?;
                     continue;
                 }
                 Verdict::Final | Verdict::StateGone => {
@@ -423,16 +473,21 @@ impl Engine {
                 }
             }
             self.counts.delayed.fetch_add(1, Ordering::Relaxed);
-            sleep(delay.pause()).await;
+            let pause = sleep(delay.pause());
+            request.before_deadline(pause.map(Ok)).await?;
         }
     }
 
     /// One request on one slot until the server has answered it or there is no answer to be had.
     async fn exchange(&self, link: &Arc<Link>, request: &Request, ops: &[Argop4]) -> Result<Exchange> {
-        let _large =
-            if payload(ops) > LARGE { Some(self.large.acquire().await.map_err(|_| Error::Closed)?) } else { None };
-        let Some(used) = link.session.take_slot().await else {
-            self.newer_than(link.generation).await?;
+        let _large = if payload(ops) > LARGE {
+            let large = async { self.large.acquire().await.map_err(|_| Error::Closed) };
+            Some(request.before_deadline(large).await?)
+        } else {
+            None
+        };
+        let Some(used) = request.before_deadline(link.session.take_slot().map(Ok)).await? else {
+            request.before_deadline(self.newer_than(link.generation)).await?;
             return Ok(Exchange::Anew { sent: false });
         };
         self.exchange_on(link, used, None, request, ops).await
@@ -462,17 +517,30 @@ impl Engine {
         let mut unanswered = false;
         self.counts.compounds.fetch_add(1, Ordering::Relaxed);
         loop {
+            if request.is_late() {
+                too_late(&session, used, unanswered);
+                return Err(Error::TimedOut);
+            }
             let sent_at = Instant::now();
             let in_doubt = asked.is_some();
             let Some(place) = asked.take().or_else(|| link.channels.take(payload)) else {
-                self.report(Report::ChannelLost(link.generation)).await;
-                link = self.newer_than(link.generation).await?;
+                let newer = async {
+                    self.report(Report::ChannelLost(link.generation)).await;
+                    self.newer_than(link.generation).await
+                };
+                link = match request.before_deadline(newer).await {
+                    Ok(newer) => newer,
+                    Err(error) => {
+                        too_late(&session, used, unanswered);
+                        return Err(error);
+                    }
+                };
                 if !Arc::ptr_eq(&link.session, &session) {
                     return Ok(Exchange::Anew { sent: unanswered });
                 }
                 continue;
             };
-            let Ok(record) = self.answer_on(place.channel(), segments.clone(), in_doubt).await else {
+            let Ok(record) = self.answer_on(&place, segments.clone(), in_doubt).await else {
                 unanswered = true;
                 self.counts.repeated.fetch_add(1, Ordering::Relaxed);
                 continue;
@@ -510,8 +578,11 @@ impl Engine {
                 }
                 Judged::NotBound => place.channel().give_up(),
                 Judged::SessionGone { executed } => {
-                    self.report(Report::SessionLost(link.generation)).await;
-                    self.newer_than(link.generation).await?;
+                    let newer = async {
+                        self.report(Report::SessionLost(link.generation)).await;
+                        self.newer_than(link.generation).await
+                    };
+                    request.before_deadline(newer).await?;
                     return Ok(Exchange::Anew { sent: unanswered || executed });
                 }
             }
@@ -519,17 +590,17 @@ impl Engine {
     }
 
     /// Sends a request on a connection, and gives that up when it brings no answer. One that is in doubt is given up sooner.
-    async fn answer_on(
-        &self,
-        channel: &Channel,
-        segments: Vec<Bytes>,
-        in_doubt: bool,
-    ) -> std::result::Result<Bytes, ()> {
+    async fn answer_on(&self, place: &Place, segments: Vec<Bytes>, in_doubt: bool) -> std::result::Result<Bytes, ()> {
         let size = segments.iter().map(Bytes::len).sum::<usize>();
         self.counts.bytes_out.fetch_add(size as u64, Ordering::Relaxed);
-        let (limit, answer) = (if in_doubt { self.silence() } else { self.call_timeout }, channel.call(segments));
-        let answered =
-            if in_doubt { unless_silent(channel, limit, answer).await } else { timeout(limit, answer).await.ok() };
+        let (channel, limit) = (place.channel(), if in_doubt { self.silence() } else { self.call_timeout });
+        let answered = if in_doubt {
+            unless_silent(channel, limit, channel.call(segments)).await
+        } else {
+            let (left, has_left) = oneshot::channel();
+            let answer = channel.call_telling(segments, left);
+            unless_stuck(channel, limit, has_left, || place.backlog(), answer).await
+        };
         match answered {
             Some(Ok(record)) => {
                 self.counts.bytes_in.fetch_add(record.len() as u64, Ordering::Relaxed);
@@ -566,10 +637,14 @@ impl Engine {
         SILENCE.max(lately * 8).min(self.call_timeout)
     }
 
-    /// Tells the keeper what the caller goes on to wait for, so this must arrive.
+    /// Tells the keeper what the caller goes on to wait for, so this must arrive, unless there is a newer link already. That
+    /// counts: the keeper takes no reports while it mends, and the caller may hold a slot that it needs for that.
     async fn report(&self, report: Report) {
         // The keeper is gone only when the client is closed, which the caller sees next.
-        let _ = self.reports.send(report).await;
+        tokio::select! {
+            _ = self.reports.send(report) => {}
+            _ = self.newer_than(report.generation()) => {}
+        }
     }
 
     /// Tells the keeper of SEQUENCE's flags. The next reply has them again, so a full queue loses nothing.
@@ -585,12 +660,21 @@ impl Engine {
         }
     }
 
-    /// Waits until the keeper has mended what was wrong in `generation`.
+    /// Waits until the keeper has mended the connection or the session that was wrong in `generation`.
     async fn newer_than(&self, generation: u64) -> Result<Arc<Link>> {
+        self.link_that(|link| link.generation > generation).await
+    }
+
+    /// Waits until the keeper has restored the state that was lost in `generation`.
+    async fn restored_after(&self, generation: u64) -> Result<Arc<Link>> {
+        self.link_that(|link| link.generation > generation && link.restored).await
+    }
+
+    async fn link_that(&self, serves: impl Fn(&Link) -> bool) -> Result<Arc<Link>> {
         let mut phase = self.phase.clone();
         let seen = phase
             .wait_for(|phase| match phase {
-                Phase::Ready(link) => link.generation > generation,
+                Phase::Ready(link) => serves(link),
                 Phase::Closed => true,
             })
             .await
@@ -602,18 +686,31 @@ impl Engine {
     }
 }
 
+/// A request that is not sent any more leaves its slot, for good where the server may have seen it.
+fn too_late(session: &Session, used: SlotUse, unanswered: bool) {
+    if unanswered {
+        session.abandon();
+    } else {
+        session.give_back(used, false);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
 
-    #[tokio::test]
-    async fn a_loss_is_told_even_when_the_queue_is_full_of_flags() {
-        let (_phase, phases) = watch::channel(Phase::Closed);
-        let (reports, mut told) = mpsc::channel(1);
-        let limits = Limits {
-            max_read: 1,
-            max_write: 1,
+    use crate::attr::Handle;
+    use crate::client::putfh;
+    use mount_target::{Channel, ChannelOptions};
+    use nfs4::ops::file::Write4args;
+    use nfs4::types::{StableHow4, Stateid4};
+    use tokio::task::yield_now;
+
+    fn limits() -> Limits {
+        Limits {
+            max_read: 1 << 20,
+            max_write: 1 << 20,
             max_file_size: 1,
             max_name: 1,
             slots: 1,
@@ -622,15 +719,114 @@ mod tests {
             symlinks: true,
             xattrs: true,
             acls: false,
-        };
-        let engine = Arc::new(Engine::new(phases, reports, limits, &ClientOptions::default()));
+        }
+    }
+
+    fn link(generation: u64, restored: bool, channels: impl IntoIterator<Item = Channel>) -> Phase {
+        let session = Arc::new(Session::new(Sessionid4::default(), 2, 1, 10_000));
+        Phase::Ready(Arc::new(Link { generation, session, channels: Channels::new(channels), restored }))
+    }
+
+    fn engine(phase: Phase, reports: usize) -> (Arc<Engine>, watch::Sender<Phase>, mpsc::Receiver<Report>) {
+        let (phase, phases) = watch::channel(phase);
+        let (reports, told) = mpsc::channel(reports);
+        (Arc::new(Engine::new(phases, reports, limits(), &ClientOptions::default())), phase, told)
+    }
+
+    #[tokio::test]
+    async fn a_loss_is_told_even_when_the_queue_is_full_of_flags() {
+        let (engine, _phase, mut told) = engine(link(1, true, []), 1);
         engine.report_flags(1, 1);
         engine.report_flags(1, 1);
         let telling = Arc::clone(&engine);
         let task = tokio::spawn(async move { telling.report(Report::StateLost(1)).await });
-        tokio::task::yield_now().await;
+        yield_now().await;
         assert!(matches!(told.recv().await, Some(Report::Flags(1, 1))));
         assert!(matches!(told.recv().await, Some(Report::StateLost(1))));
         task.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn whoever_tells_of_a_loss_to_a_full_queue_goes_on_when_it_was_mended() {
+        let (engine, phase, _told) = engine(link(1, true, []), 1);
+        engine.report_flags(1, 1);
+        let telling = Arc::clone(&engine);
+        let task = tokio::spawn(async move { telling.report(Report::ChannelLost(1)).await });
+        yield_now().await;
+        assert!(!task.is_finished());
+        // The keeper needs the slot that the task may hold before it looks at reports again.
+        phase.send_replace(link(2, false, []));
+        task.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn lost_state_is_waited_for_until_it_is_restored_and_a_lost_connection_only_until_there_is_another() {
+        let (engine, phase, _told) = engine(link(1, true, []), 1);
+        phase.send_replace(link(2, false, []));
+        assert_eq!(engine.newer_than(1).await.unwrap().generation, 2);
+        let waiting = Arc::clone(&engine);
+        let task = tokio::spawn(async move { waiting.restored_after(1).await });
+        yield_now().await;
+        assert!(!task.is_finished());
+        phase.send_replace(link(3, true, []));
+        assert_eq!(task.await.unwrap().unwrap().generation, 3);
+    }
+
+    fn write(size: usize) -> Request {
+        Request::changing(&Cred::new(0, 0), move || {
+            let (stateid, stable) = (Stateid4::ANONYMOUS, StableHow4::FileSync4);
+            let data = vec![Bytes::from(vec![0; size])];
+            let write = Argop4::Write(Write4args { stateid, offset: 0, stable, data });
+            Ok(vec![putfh(&Handle::from_wire(&nfs4::types::NfsFh4(vec![1].into()))), write])
+        })
+    }
+
+    #[tokio::test]
+    async fn a_write_that_does_not_fit_the_session_of_the_moment_leaves_its_slot_and_is_told_so() {
+        let (engine, _phase, _told) = engine(link(1, true, []), 1);
+        let outcome = engine.call(write(20_000)).await;
+        assert!(matches!(outcome, Err(Error::TooLarge { limit: 10_000, .. })), "{outcome:?}");
+        assert!(engine.ready().unwrap().session.take_free_slot().is_some());
+    }
+
+    #[tokio::test]
+    async fn what_was_not_sent_by_its_deadline_leaves_its_slot_and_what_was_sent_keeps_it() {
+        let late = Request { deadline: Some(tokio::time::Instant::now()), ..write(1) };
+        // Nothing was sent: there is no connection.
+        let (engine, _phase, _told) = engine(link(1, true, []), 8);
+        let ready = engine.ready().unwrap();
+        let used = ready.session.take_free_slot().unwrap();
+        let outcome = engine.exchange_on(&ready, used, None, &late, &[]).await;
+        assert!(matches!(outcome, Err(Error::TimedOut)));
+        assert_eq!(ready.session.take_free_slot(), Some(used));
+        assert!(!ready.session.is_used_up());
+        // The connection is lost after it was sent, and the deadline has passed by then.
+        too_late(&ready.session, used, true);
+        assert!(ready.session.take_free_slot().is_none());
+        assert!(ready.session.is_used_up());
+    }
+
+    #[tokio::test]
+    async fn a_late_request_is_not_sent_again_on_another_connection() {
+        let ((near, far), (other_near, mut other)) = (tokio::io::duplex(1 << 16), tokio::io::duplex(1 << 16));
+        let channel = |io| Channel::new(io, ChannelOptions::default()).0;
+        let (first, second) = (channel(near), channel(other_near));
+        let (engine, phase, _told) = engine(link(1, true, [first.clone()]), 8);
+        let deadline = tokio::time::Instant::now() + Duration::from_millis(50);
+        let request = Request { deadline: Some(deadline), ..write(1) };
+        let asking = Arc::clone(&engine);
+        let task = tokio::spawn(async move { asking.carry_out(&request).await });
+        while first.stats().bytes_out == 0 && !task.is_finished() {
+            yield_now().await;
+        }
+        tokio::time::sleep_until(deadline).await;
+        let session = Arc::clone(&engine.ready().unwrap().session);
+        let channels = Channels::new([second.clone()]);
+        phase.send_replace(Phase::Ready(Arc::new(Link { generation: 2, session, channels, restored: true })));
+        drop(far);
+        assert!(matches!(task.await.unwrap(), Err(Error::TimedOut)));
+        second.close().await;
+        let sent = tokio::io::AsyncReadExt::read(&mut other, &mut [0; 1]).await.unwrap();
+        assert_eq!(sent, 0, "nothing went over the second connection");
     }
 }

@@ -169,6 +169,7 @@ pub(crate) async fn start(
         generation: 1,
         session: Arc::clone(&current.session),
         channels: Channels::new([up.channel.clone()]),
+        restored: true,
     });
     let (phase, phases) = watch::channel(Phase::Ready(link));
     let (report, reports) = mpsc::channel(REPORTS);
@@ -294,6 +295,9 @@ impl Worker {
         let closed = up.channel.closed();
         tokio::pin!(closed);
         loop {
+            if self.session.as_ref().is_some_and(|current| current.session.is_used_up()) {
+                return Trouble::Session;
+            }
             let due = self.renew_if_due().min(self.look(up.partition));
             tokio::select! {
                 reason = &mut closed => {
@@ -365,7 +369,7 @@ impl Worker {
                     let cred = self.handshake.options().cred.clone();
                     self.engine.tasks().spawn(async move {
                         // SEQUENCE alone renews the lease (RFC 8881 §8.3); its failure is reported by the engine.
-                        let _ = engine.call(Request::reading(&cred, || Ok(Vec::new()))).await;
+                        let _ = engine.call_without_limit(Request::reading(&cred, || Ok(Vec::new()))).await;
                         renewing.store(false, Ordering::Release);
                     });
                 }
@@ -412,11 +416,7 @@ impl Worker {
             | seq4_status::ADMIN_STATE_REVOKED;
         const BACK: u32 =
             seq4_status::CB_PATH_DOWN | seq4_status::CB_PATH_DOWN_SESSION | seq4_status::BACKCHANNEL_FAULT;
-        let (Report::ChannelLost(generation)
-        | Report::SessionLost(generation)
-        | Report::StateLost(generation)
-        | Report::Flags(generation, _)) = report;
-        if generation != self.generation {
+        if report.generation() != self.generation {
             return None;
         }
         match report {
@@ -565,14 +565,17 @@ impl Worker {
     /// Makes the session work on a connection, the old one where the server kept it, and restores open files.
     async fn establish(&mut self, up: &Connected) -> Step<()> {
         self.keep_session(up).await?;
-        if self.session.is_none() {
+        let is_new = self.session.is_none();
+        if is_new {
             let current = self.new_session(up).await?;
             self.session = Some(current);
-        } else {
+        }
+        let restores = self.restore != Restore::Nothing;
+        if !is_new || !restores {
             // Requests that hold slots go on at once; what restores state needs slots too.
             self.publish(up);
         }
-        if self.restore != Restore::Nothing {
+        if restores {
             let Some(current) = &self.session else { return Err(Broken::Session) };
             let asker = Asker { handshake: &self.handshake, channel: &up.channel, session: &current.session };
             let files = self.engine.opens().all();
@@ -582,8 +585,8 @@ impl Worker {
                 Restore::Reclaim => asker.reclaim(&files).await?,
             }
             self.restore = Restore::Nothing;
+            self.publish(up);
         }
-        self.publish(up);
         Ok(())
     }
 
@@ -662,6 +665,7 @@ impl Worker {
             generation: self.generation,
             session: Arc::clone(&current.session),
             channels: Channels::new(channels),
+            restored: self.restore == Restore::Nothing,
         };
         self.phase.send_replace(Phase::Ready(Arc::new(link)));
     }

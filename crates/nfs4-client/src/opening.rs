@@ -1,5 +1,7 @@
 //! OPEN and CLOSE: by name, by handle, with the first bytes to read or to write (RFC 8881 §18.16, §18.2).
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use nfs4::Nfs4Error;
 use nfs4::attr::Attrs;
@@ -14,6 +16,7 @@ use crate::answers::{Born, Create, OpenAccess, OpenHow, Opened, ReadData, Stabil
 use crate::attr::{Access, Cred, FILE_ATTRS, FileAttr, Handle, SetAttr};
 use crate::client::{Client, encode, file_attr, getattr, granted, putfh, rand_verifier};
 use crate::compound::{Replies, next};
+use crate::engine::Request;
 use crate::error::{Error, Result};
 use crate::keeper;
 use crate::state::{OpenFile, OpenState};
@@ -182,7 +185,7 @@ impl Client {
         access: OpenAccess,
         count: u32,
     ) -> Result<Opened> {
-        let count = count.min(self.limits().max_read);
+        let engine = Arc::clone(self.engine());
         let state = OpenState::new(cred, access);
         let owner = state.owner();
         let fh = handle.clone();
@@ -200,6 +203,7 @@ impl Client {
             ops.push(getattr(FILE_ATTRS));
             ops.push(Argop4::Access(Access4args { access: Access::ALL.0 }));
             if count > 0 {
+                let count = count.min(engine.limits().max_read);
                 ops.push(Argop4::Read(Read4args { stateid: Stateid4::CURRENT, offset: 0, count }));
             }
             Ok(ops)
@@ -238,11 +242,11 @@ impl Client {
             return Ok(());
         }
         let (state, handle) = (file.clone(), file.handle().clone());
-        let done = self
-            .change(file.cred(), move || {
-                Ok(vec![putfh(&handle), Argop4::Close(Close4args { seqid: 0, open_stateid: state.stateid()? })])
-            })
-            .await;
+        let close = Request::changing(file.cred(), move || {
+            Ok(vec![putfh(&handle), Argop4::Close(Close4args { seqid: 0, open_stateid: state.stateid()? })])
+        });
+        // It is no open file to us any more, so nobody would close it later.
+        let done = self.engine().call(close.even_late()).await;
         let mut replies = match done {
             Ok(done) => done.replies,
             Err(Error::StateLost) => return Ok(()),

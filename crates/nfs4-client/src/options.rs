@@ -90,9 +90,11 @@ pub struct ClientOptions {
     pub max_io: u32,
     /// Most connections of a session. More than one are opened when they are kept busy, where the bind rules allow it.
     pub connections: usize,
-    /// How long a request may stay unanswered before the connection is taken for dead and made again.
+    /// How long a request may stay unanswered before the connection is taken for dead and made again. On a narrow link it
+    /// counts from when what stands before the request and its answer has gone by.
     pub call_timeout: Duration,
-    /// Soft mount: how long a caller waits at most before it gets an error. `None` waits for ever.
+    /// Soft mount: how long a caller waits at most before it gets an error; what was not sent by then is not sent later.
+    /// `None` waits for ever.
     pub soft_timeout: Option<Duration>,
 }
 

@@ -188,6 +188,11 @@ fn tail(ops: &[Argop4], results: &[Resop4], at: usize) -> Option<Vec<Argop4>> {
                 args.stateid = stateid;
                 Argop4::Read(args)
             }
+            (Argop4::Write(args), Some(stateid)) if args.stateid == Stateid4::CURRENT => {
+                let mut args = args.clone();
+                args.stateid = stateid;
+                Argop4::Write(args)
+            }
             // What these stand on besides the current file handle is not carried over.
             (Argop4::Restorefh | Argop4::Rename(_) | Argop4::Link(_), _) => return None,
             (op, _) => op.clone(),
@@ -208,9 +213,9 @@ pub(crate) fn skip_restored(rest: &mut Option<Vec<Argop4>>, mut results: Vec<Res
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
-    use nfs4::ops::file::{Getattr4args, Read4args, Setattr4args};
+    use nfs4::ops::file::{Getattr4args, Read4args, Setattr4args, Write4args};
     use nfs4::ops::open::{Close4args, Open4resok, OpenDelegation4};
-    use nfs4::types::{Bitmap4, ChangeInfo4, NfsFh4};
+    use nfs4::types::{Bitmap4, ChangeInfo4, NfsFh4, StableHow4};
 
     fn putfh(byte: u8) -> Argop4 {
         Argop4::Putfh(Putfh4args { object: handle(byte) })
@@ -263,6 +268,24 @@ mod tests {
         let results = [Resop4::Putfh(Ok(())), opened(), getfh, Resop4::Getattr(Err(Nfs4Error::Delay))];
         let expected = vec![putfh(5), truncate(stateid(9)), getattr()];
         assert_eq!(verdict(&ops, &results), Verdict::DelayedAfter(expected));
+    }
+
+    #[test]
+    fn a_write_that_is_delayed_behind_its_open_goes_on_under_the_stateid_of_the_open() {
+        let write = |stateid| {
+            let data = vec![Bytes::from_static(b"data")];
+            Argop4::Write(Write4args { stateid, offset: 0, stable: StableHow4::FileSync4, data })
+        };
+        let open = open_op(OpenClaim4::Null("name".into()));
+        let ops = [putfh(1), open, Argop4::Getfh, getattr(), write(Stateid4::CURRENT), getattr()];
+        let getfh = Resop4::Getfh(Ok(nfs4::ops::file::Getfh4resok { object: handle(5) }));
+        let got = nfs4::ops::file::Getattr4resok { obj_attributes: nfs4::attr::Fattr4::default() };
+        for status in [Nfs4Error::Delay, Nfs4Error::Grace] {
+            let (getfh, got) = (getfh.clone(), Resop4::Getattr(Ok(got.clone())));
+            let results = [Resop4::Putfh(Ok(())), opened(), getfh, got, Resop4::Write(Err(status))];
+            let expected = vec![putfh(5), write(stateid(9)), getattr()];
+            assert_eq!(verdict(&ops, &results), Verdict::DelayedAfter(expected));
+        }
     }
 
     #[test]

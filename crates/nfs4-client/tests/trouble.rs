@@ -186,6 +186,27 @@ async fn a_stateid_that_is_refused_is_made_good() {
     }
 }
 
+/// Each break of the restore makes another link, on which a write that came too early must not fail for good.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_outlives_a_restore_that_breaks_again_and_again() {
+    let round = async {
+        let mock = mock().await;
+        let client = client(&mock).await;
+        let file = client.open(&cred(), &client.root().0, b"file", create()).await.unwrap().file;
+        let breaks = "[[fault]]\non = 'TEST_STATEID'\ndo = 'cut_before_request'\ntimes = 5";
+        mock.add_faults(FaultPlan::from_toml(breaks, 1).unwrap());
+        mock.revoke_all_state(nfs4_client::Nfs4Error::Expired);
+        let data = vec![Bytes::from_static(b"data")];
+        client.write(&file, 0, data, Stability::FileSync, None).await.unwrap();
+        assert_eq!(mock.wire_faults_acted(), 5);
+        assert_eq!(&client.read(&file, 0, 100).await.unwrap().data[..], b"data");
+        client.close(&file).await.unwrap();
+        client.shutdown().await;
+        assert_eq!(mock.verdict(), Vec::<String>::new());
+    };
+    tokio::time::timeout(LIMIT, round).await.expect("it hangs");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_makes_no_sense_is_an_error_and_leaves_a_client_that_works() {
     for fault in ["do = 'unknown_arm'", "do = 'random_result'"] {

@@ -11,10 +11,9 @@
 //! Beside `target` and `folder` the keys are the long options of `mount`. Nothing secret belongs here and nothing secret
 //! has a key: a profile is named, not its keys.
 
-use std::any::TypeId;
 use std::path::{Component, Path, PathBuf};
 
-use clap::{Arg, Command};
+use clap::Command;
 use toml::{Table, Value};
 
 use crate::failure::Failure;
@@ -218,16 +217,12 @@ fn setting(key: &str, value: &Value, command: &Command, home: Option<&Path>) -> 
         value => one(value),
     };
     let typed = typed.ok_or_else(|| format!("`{key}` is a text in quotes or a number, not {}", value.type_str()))?;
-    let value = if is_path(arg) {
+    let value = if settings::is_path(arg) {
         absolute(&typed, home).ok_or_else(|| format!("`{key}` is a path that begins with / or ~/, unlike {typed}"))?
     } else {
         typed
     };
     Ok(Setting { name: key.to_owned(), value })
-}
-
-fn is_path(arg: &Arg) -> bool {
-    arg.get_value_parser().type_id() == TypeId::of::<PathBuf>()
 }
 
 /// There is no shell to do it, and no working directory that a file could mean.

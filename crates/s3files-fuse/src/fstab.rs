@@ -83,6 +83,12 @@ fn meaning(option: &str, command: &Command) -> Result<Meaning, String> {
     Ok(Meaning::Ours(Setting { name, value }))
 }
 
+/// The path that an option of `-o` has as its value.
+pub fn path<'a>(option: &'a str, command: &Command) -> Option<&'a str> {
+    let (name, value) = option.split_once('=')?;
+    settings::option(command, &name.replace('_', "-")).filter(|arg| settings::is_path(arg)).map(|_| value)
+}
+
 /// The settings that `-o` asks for.
 pub fn settings(options: &[String], command: &Command) -> Result<Vec<Setting>, Failure> {
     let refuse = |why: String| settings::refuse("-o", &why);

@@ -2,38 +2,66 @@
 //!
 //! launchd has no condition for the network any more, and systemd's knows only that an interface is up, so the program
 //! tries again by itself. Only what the network can mend is waited for; a wrong name or missing credentials end it.
+//!
+//! Once signals are listened for they no longer end the process by themselves, so they are listened for all the time.
 
 use std::future::Future;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
-
 use crate::failure::Failure;
+use crate::serve::Signals;
 
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// How long to wait before the next try.
+/// How long to wait before the next try, and whether to go on at all.
 #[derive(Debug)]
 pub struct Patience {
     next: Duration,
+    signals: Signals,
 }
 
-impl Default for Patience {
-    fn default() -> Self {
-        Self { next: FIRST }
-    }
+/// What a signal does to an attempt that is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnderWay {
+    /// It is dropped.
+    Dropped,
+    /// It is left alone: it listens by itself, and must not be dropped half-way.
+    LeftAlone,
 }
 
-/// Does `work`; as long as there is patience, again and again while its failure may pass.
-pub async fn patiently<T, W>(patience: &mut Option<Patience>, mut work: impl FnMut() -> W) -> Result<T, Failure>
+/// Does `work`; as long as there is patience, again and again while its failure may pass. A signal ends that with the
+/// last failure.
+pub async fn patiently<T, W>(
+    patience: &mut Option<Patience>,
+    under_way: UnderWay,
+    mut work: impl FnMut() -> W,
+) -> Result<T, Failure>
 where
     W: Future<Output = Result<T, Failure>>,
 {
+    let Some(patience) = patience else { return work().await };
+    let mut last = Failure::Other("interrupted before the folder was mounted".to_owned());
     loop {
-        match (work().await, &mut *patience) {
-            (Err(failure), Some(patience)) if may_pass(&failure) => patience.wait(&failure).await?,
-            (outcome, _) => return outcome,
+        tokio::select! {
+            biased;
+            // It may have come while nobody waited for it.
+            () = patience.signals.any() => return Err(last),
+            () = std::future::ready(()) => {}
+        }
+        let outcome = tokio::select! {
+            outcome = work() => outcome,
+            () = patience.signals.any(), if under_way == UnderWay::Dropped => return Err(last),
+        };
+        last = match outcome {
+            Err(failure) if may_pass(&failure) => failure,
+            outcome => return outcome,
+        };
+        let pause = pause(&mut patience.next);
+        tracing::warn!(failure = %last, ?pause, "waiting for the network");
+        tokio::select! {
+            () = patience.signals.any() => return Err(last),
+            () = tokio::time::sleep(pause) => {}
         }
     }
 }
@@ -43,26 +71,18 @@ fn may_pass(failure: &Failure) -> bool {
     matches!(failure.code(), 6 | 7)
 }
 
-impl Patience {
-    /// The next pause: twice as long as the one before, but never so long that nobody would wait for it.
-    fn pause(&mut self) -> Duration {
-        let pause = self.next;
-        self.next = (pause * 2).min(LONGEST);
-        pause
-    }
+/// The next pause: twice as long as the one before, but never so long that nobody would wait for it.
+fn pause(next: &mut Duration) -> Duration {
+    let pause = *next;
+    *next = (pause * 2).min(LONGEST);
+    pause
+}
 
-    /// Waits. A signal ends the waiting with the failure.
-    async fn wait(&mut self, failure: &Failure) -> Result<(), Failure> {
-        let pause = self.pause();
-        tracing::warn!(%failure, ?pause, "waiting for the network");
-        let failed = |error: std::io::Error| Failure::Other(format!("signals cannot be heard: {error}"));
-        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-        tokio::select! {
-            () = tokio::time::sleep(pause) => Ok(()),
-            _ = terminate.recv() => Err(failure.clone()),
-            _ = interrupt.recv() => Err(failure.clone()),
-        }
+impl Patience {
+    /// From here on signals end the waiting, and not the process.
+    pub fn new() -> Result<Self, Failure> {
+        let signals = Signals::new().map_err(|error| Failure::Other(format!("signals cannot be heard: {error}")))?;
+        Ok(Self { next: FIRST, signals })
     }
 }
 
@@ -70,20 +90,59 @@ impl Patience {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
+    use nix::sys::signal::{Signal, raise};
+
+    const LIMIT: Duration = Duration::from_secs(20);
 
     #[test]
     fn pauses_grow_and_stay_bearable() {
-        let mut patience = Patience::default();
-        let pauses: Vec<_> = (0..8).map(|_| patience.pause().as_secs()).collect();
+        let mut next = FIRST;
+        let pauses: Vec<_> = (0..8).map(|_| pause(&mut next).as_secs()).collect();
         assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30, 30]);
+    }
+
+    fn failure(code: u8) -> Failure {
+        Failure::Told { sentence: String::new(), code }
     }
 
     #[test]
     fn only_what_the_network_can_mend_is_waited_for() {
-        let code = |code| Failure::Told { sentence: String::new(), code };
-        assert!(may_pass(&code(6)) && may_pass(&code(7)));
+        assert!(may_pass(&failure(6)) && may_pass(&failure(7)));
         for final_code in [1, 2, 3, 4, 5, 8, 9, 10, 11, 12, 13] {
-            assert!(!may_pass(&code(final_code)), "{final_code}");
+            assert!(!may_pass(&failure(final_code)), "{final_code}");
         }
+    }
+
+    /// The exit code, and how many attempts there were, when the process is signalled in the middle of attempt number
+    /// `signalled`, which then takes `takes`. All attempts fail with code 7.
+    async fn signalled(under_way: UnderWay, signalled: u32, takes: Duration) -> (u8, u32) {
+        let mut patience = Some(Patience::new().unwrap());
+        let mut attempts = 0;
+        let work = || {
+            attempts += 1;
+            let is_it = attempts == signalled;
+            async move {
+                if is_it {
+                    raise(Signal::SIGTERM).unwrap();
+                    tokio::time::sleep(takes).await;
+                }
+                Err::<(), _>(failure(7))
+            }
+        };
+        let outcome = tokio::time::timeout(LIMIT, patiently(&mut patience, under_way, work)).await;
+        (outcome.expect("the signal was lost").unwrap_err().code(), attempts)
+    }
+
+    #[tokio::test]
+    async fn a_signal_in_the_middle_of_an_attempt_ends_it() {
+        let for_ever = LIMIT * 2;
+        assert_eq!(signalled(UnderWay::Dropped, 1, for_ever).await, (1, 1));
+        // Before the second there was a pause.
+        assert_eq!(signalled(UnderWay::Dropped, 2, for_ever).await, (7, 2));
+    }
+
+    #[tokio::test]
+    async fn an_attempt_that_must_not_be_dropped_is_the_last_when_a_signal_comes_during_it() {
+        assert_eq!(signalled(UnderWay::LeftAlone, 2, Duration::from_millis(50)).await, (7, 2));
     }
 }

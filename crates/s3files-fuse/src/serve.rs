@@ -30,7 +30,7 @@ use crate::walk::own_identity;
 const CONNECT_LIMIT: Duration = Duration::from_secs(60);
 /// How long a mount waits for its user's rights in the root, which are only there to save time later.
 const EXPECT_LIMIT: Duration = Duration::from_secs(2);
-/// How long programs that still use the folder may go on after a signal.
+/// How long what still uses the file system may go on once the folder is unmounted.
 const GRACE: Duration = Duration::from_secs(5);
 /// How long the answer to `umount` may take to be read before the process ends.
 const LAST_WORD: Duration = Duration::from_secs(5);
@@ -104,15 +104,17 @@ impl Drop for AbortOnDrop {
     }
 }
 
+/// The signals that ask a mount to end. Those that come while nobody waits are kept for whoever waits next.
 #[derive(Debug)]
-struct Signals {
+pub struct Signals {
     interrupt: Signal,
     terminate: Signal,
     hangup: Signal,
 }
 
 impl Signals {
-    fn new() -> io::Result<Self> {
+    /// From here on they do not end the process by themselves any more.
+    pub fn new() -> io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
@@ -120,7 +122,8 @@ impl Signals {
         })
     }
 
-    async fn any(&mut self) {
+    /// Returns when one has come.
+    pub async fn any(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
@@ -287,7 +290,7 @@ impl Mounted {
         let folder = self.session.folder().to_owned();
         self.sweeper = None;
         match unmount(folder.clone(), false).await {
-            Ok(()) => self.session.ended().await,
+            Ok(()) => self.let_go().await,
             Err(error) => {
                 let holders = folder::holders(&folder);
                 self.unmount_on_signal().await;
@@ -308,7 +311,7 @@ impl Mounted {
         let folder = self.session.folder().to_owned();
         match unmount(folder.clone(), false).await {
             Ok(()) => {
-                self.session.ended().await;
+                self.let_go().await;
                 Some(answer)
             }
             Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
@@ -336,8 +339,14 @@ impl Mounted {
         if let Err(error) = gone {
             tracing::error!(%error, "the folder cannot be unmounted");
         }
+        self.let_go().await;
+    }
+
+    /// Waits until the kernel has let go of what is unmounted. It keeps it for as long as programs have files open in what
+    /// was detached, and for as long as there is a copy of the mount elsewhere: in a container, or by `mount --bind`.
+    async fn let_go(&mut self) {
         if tokio::time::timeout(GRACE, self.session.ended()).await.is_err() {
-            tracing::warn!("programs still have files open; they get errors from now on");
+            tracing::warn!("the file system is still in use, or mounted elsewhere too; that gets errors from now on");
         }
     }
 }

@@ -3,12 +3,15 @@
 //! The one idea: clap's own definition is the only list of options. A setting becomes the *default* of its option, so the
 //! command line goes before it, help and checks are those of the option, and nothing can drift.
 
+use std::any::TypeId;
+use std::path::PathBuf;
+
 use clap::{Arg, ArgAction, Command};
 
 use crate::failure::Failure;
 
 /// The verb whose options these are.
-const VERB: &str = "mount";
+pub const VERB: &str = "mount";
 /// Options that make no sense outside of the command line.
 const ONLY_TYPED: [&str; 6] = ["help", "version", "options", "config", "foreground", crate::background::OPTION];
 
@@ -36,6 +39,11 @@ pub fn option<'a>(command: &'a Command, name: &str) -> Option<&'a Arg> {
 /// Whether it is there or not, and takes no value.
 pub fn is_switch(arg: &Arg) -> bool {
     matches!(arg.get_action(), ArgAction::SetTrue)
+}
+
+/// Whether its value is a path.
+pub fn is_path(arg: &Arg) -> bool {
+    arg.get_value_parser().type_id() == TypeId::of::<PathBuf>()
 }
 
 /// The name that was probably meant.

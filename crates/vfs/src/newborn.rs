@@ -239,7 +239,14 @@ impl Vfs {
         let set = (!set.is_empty()).then(|| set.to_client());
         let own = OwnChange::begin(dir);
         let sent = Instant::now();
-        let asked = mount.client.create_and_write(cred, &dir.handle, name, access, attrs, data.clone(), set).await;
+        let ask = |data| mount.client.create_and_write(cred, &dir.handle, name, access, attrs, data, set);
+        let mut asked = ask(data.clone()).await;
+        let mut left = Vec::new();
+        if matches!(asked, Err(nfs4_client::Error::TooLarge { .. })) {
+            // The session is a new one and takes less at a time.
+            asked = ask(Vec::new()).await;
+            left = placed(&data);
+        }
         mount.gauge.remove(len);
         let born = match asked {
             Ok(born) => born,
@@ -255,7 +262,6 @@ impl Vfs {
         let edit = vec![Edit(Name::from(name), dentry)];
         own.done(born.opened.dir_change.unwrap_or_default(), edit, mount.options.timeouts.dir_min);
         let open = ServerOpen::new(born.opened.file);
-        let mut left = Vec::new();
         // What was written to it before, under another name, must not come after its truncation.
         let mut written = born.written;
         let cut = self.cut_late(&node, cred, &open).await;

@@ -10,7 +10,8 @@ use super::{Stop, parse_mount};
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::folder;
-use crate::login::{Job, Service, Started, with_absolute};
+use crate::logging;
+use crate::login::{Job, Service, Started, make_absolute};
 
 /// Mount folders at every login.
 ///
@@ -41,13 +42,13 @@ enum Verb {
 }
 
 impl LoginArgs {
-    /// Carries it out.
-    pub fn run(self, config: &Config) -> Result<(), Failure> {
+    /// Carries it out. `log` is the log file, where the command line names one before what is for `mount`.
+    pub fn run(self, config: &Config, log: Option<&Path>) -> Result<(), Failure> {
         let service = Service::of_user().ok_or_else(|| {
             Failure::Usage("there is no HOME, so there is no place for login jobs; set it".to_owned())
         })?;
         match self.verb {
-            Verb::Install { arguments } => install(&service, config, arguments),
+            Verb::Install { arguments } => install(&service, config, log, arguments),
             Verb::List => {
                 list(&service);
                 Ok(())
@@ -57,12 +58,14 @@ impl LoginArgs {
     }
 }
 
-fn install(service: &Service, config: &Config, mut arguments: Vec<String>) -> Result<(), Failure> {
-    if let Some(file) = config.given() {
-        let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
-        arguments.splice(0..0, ["--config".to_owned(), absolute.to_string_lossy().into_owned()]);
+fn install(service: &Service, config: &Config, log: Option<&Path>, mut arguments: Vec<String>) -> Result<(), Failure> {
+    // `login install --log-file x …` means the job as well.
+    for (option, file) in [("--log-file", log), ("--config", config.given())] {
+        if let Some(file) = file {
+            arguments.splice(0..0, [option.to_owned(), file.to_string_lossy().into_owned()]);
+        }
     }
-    let mount = match parse_mount(&arguments) {
+    let (mount, log) = match parse_mount(&arguments) {
         Ok(mount) => mount,
         Err(Stop::Said(mistake)) => mistake.exit(),
         Err(Stop::Refused(failure)) => return Err(failure),
@@ -81,14 +84,21 @@ fn install(service: &Service, config: &Config, mut arguments: Vec<String>) -> Re
     if program.to_str().is_none() || folder.to_str().is_none() {
         return Err(refuse("has a name that is no UTF-8, which service managers do not take; choose another folder"));
     }
-    with_absolute(&mut arguments, typed, &folder);
+    make_absolute(&mut arguments, &super::command(), &folder)?;
     if let Some(file) = mount.source_args().ca_file() {
-        let absolute = file
-            .canonicalize()
+        std::fs::File::open(file)
             .map_err(|error| Failure::Usage(format!("--ca-file {} cannot be read: {error}", file.display())))?;
-        with_absolute(&mut arguments, file, &absolute);
     }
-    let command = command(&program, &mount, arguments, std::env::var("AWS_PROFILE").ok());
+    // launchd has no journal that bounds itself. This is the file that `logs FOLDER` looks for.
+    let log = if cfg!(target_os = "macos") && log.log_file.is_none() {
+        Some(
+            logging::usual(&folder)
+                .map_err(|error| Failure::Other(format!("there is no place for the log: {error}")))?,
+        )
+    } else {
+        None
+    };
+    let command = command(&program, &mount, arguments, log.as_deref(), std::env::var("AWS_PROFILE").ok());
     let job = Job { command, ..job };
     let started = service
         .install(&job)
@@ -115,14 +125,24 @@ fn install(service: &Service, config: &Config, mut arguments: Vec<String>) -> Re
     Ok(())
 }
 
-/// The command of a job: `mount` as it was typed, in the foreground, patient, and with the profile of this terminal.
-fn command(program: &Path, mount: &MountArgs, arguments: Vec<String>, profile: Option<String>) -> Vec<String> {
+/// The command of a job: `mount` as it was typed, in the foreground, patient, with a log file where it needs one, and with
+/// the profile of this terminal.
+fn command(
+    program: &Path,
+    mount: &MountArgs,
+    arguments: Vec<String>,
+    log: Option<&Path>,
+    profile: Option<String>,
+) -> Vec<String> {
     let mut command = vec![program.to_string_lossy().into_owned(), "mount".to_owned()];
     if !mount.is_foreground() {
         command.push("--foreground".to_owned());
     }
     if !mount.waits_for_network() {
         command.push("--wait-for-network".to_owned());
+    }
+    if let Some(log) = log {
+        command.extend(["--log-file".to_owned(), log.to_string_lossy().into_owned()]);
     }
     let source = mount.source_args();
     if let Some(profile) = profile.filter(|name| !name.is_empty() && source.profile().is_none() && !source.is_plain()) {
@@ -140,7 +160,7 @@ fn list(service: &Service) {
     for (name, job) in jobs {
         let state = if Service::runs(&name) { "runs" } else { "does not run" };
         let line = match job.and_then(|job| parse_mount(job.mount_arguments()).ok()) {
-            Some(mount) => {
+            Some((mount, _)) => {
                 let folder = mount.typed_folder().unwrap_or_else(|| Path::new("?"));
                 format!("{}\t{}\t{state}\t{name}", folder.display(), mount.target())
             }
@@ -182,14 +202,28 @@ mod tests {
 
     fn of(arguments: &[&str], profile: Option<&str>) -> String {
         let arguments: Vec<_> = arguments.iter().map(|word| (*word).to_owned()).collect();
-        let mount = parse_mount(&arguments).ok().unwrap();
-        command(Path::new("/bin/s3"), &mount, arguments, profile.map(str::to_owned)).join(" ")
+        let (mount, _) = parse_mount(&arguments).ok().unwrap();
+        command(Path::new("/bin/s3"), &mount, arguments, None, profile.map(str::to_owned)).join(" ")
     }
 
     #[test]
     fn a_job_runs_in_the_foreground_and_waits_for_the_network() {
         assert_eq!(of(&["fs-1", "/d"], None), "/bin/s3 mount --foreground --wait-for-network fs-1 /d");
         assert_eq!(of(&["-f", "fs-1", "/d"], None), "/bin/s3 mount --wait-for-network -f fs-1 /d");
+    }
+
+    #[test]
+    fn a_job_with_a_log_of_its_own_is_told_where_it_is() {
+        let arguments = ["fs-1", "/d"].map(str::to_owned).to_vec();
+        let (mount, log) = parse_mount(&arguments).ok().unwrap();
+        assert_eq!(log.log_file, None);
+        let command =
+            command(Path::new("/bin/s3"), &mount, arguments, Some(Path::new("/home/a/d.log")), None).join(" ");
+        assert_eq!(command, "/bin/s3 mount --foreground --wait-for-network --log-file /home/a/d.log fs-1 /d");
+        for named in [["--log-file", "x"], ["-o", "ro,log_file=x"]] {
+            let arguments: Vec<_> = named.into_iter().chain(["fs-1", "/d"]).map(str::to_owned).collect();
+            assert_eq!(parse_mount(&arguments).ok().unwrap().1.log_file, Some("x".into()));
+        }
     }
 
     #[test]

@@ -156,7 +156,7 @@ pub fn run() -> ExitCode {
         Verb::Synced(args) => with_log(&log, || args.run()),
         Verb::List(args) => with_log(&log, || block_on(args.run())),
         Verb::Doctor(args) => with_log(&log, || block_on(args.run())),
-        Verb::Login(args) => with_log(&log, || args.run(&config)),
+        Verb::Login(args) => with_log(&log, || args.run(&config, log.log_file.as_deref())),
         Verb::Demo(args) => with_log(&log, || block_on(args.run())),
         Verb::Completions(args) => args.run(),
         Verb::Generate(args) => args.run(),
@@ -171,11 +171,12 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// What `mount` would make of these arguments.
-fn parse_mount(arguments: &[String]) -> Result<Box<mount::MountArgs>, Stop> {
+/// What `mount` would make of these arguments, and where it would log.
+fn parse_mount(arguments: &[String]) -> Result<(Box<mount::MountArgs>, LogArgs), Stop> {
     let words = ["s3files-fuse", "mount"].into_iter().map(OsString::from);
-    match parse(words.chain(arguments.iter().map(OsString::from)).collect())?.verb {
-        Verb::Mount(args) => Ok(args),
+    let cli = parse(words.chain(arguments.iter().map(OsString::from)).collect())?;
+    match cli.verb {
+        Verb::Mount(args) => Ok((args, cli.log)),
         _ => Err(Stop::Nothing),
     }
 }

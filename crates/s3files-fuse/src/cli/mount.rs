@@ -17,7 +17,8 @@ use crate::folder;
 use crate::fuse::{self, MountOptions};
 use crate::identity::{Presented, Shown};
 use crate::logging::LogArgs;
-use crate::patience::{self, Patience};
+use crate::patience::{self, Patience, UnderWay};
+use crate::printable::printable;
 use crate::serve::Mounted;
 
 /// Nothing is believed for longer.
@@ -173,22 +174,35 @@ impl MountArgs {
         if !self.foreground && !self.background_copy {
             return self.start_in_background();
         }
-        let folder = self.folder()?;
+        // The copy's log is named after the folder; with a file that was named, a folder that is refused is in it too.
+        let folder = if self.background_copy { Some(self.folder()?) } else { None };
+        let log_file = log.start(folder.as_deref())?;
+        let outcome =
+            folder.map_or_else(|| self.folder(), Ok).and_then(|folder| self.serve(folder, log_file.as_deref()));
+        // Nobody may have been there to read it: a service is started by nobody.
+        if let (Err(failure), Some(_)) = (&outcome, log_file) {
+            tracing::error!("{}", printable(&failure.to_string()));
+        }
+        outcome
+    }
+
+    /// Mounts the folder and stays until it is unmounted.
+    fn serve(&self, folder: PathBuf, log_file: Option<&Path>) -> Result<(), Failure> {
         fuse::check_available()?;
-        let log_file = log.start(self.background_copy.then_some(folder.as_path()))?;
         // While this process stands where the user stood, so that `--ca-file` may be relative.
         block_on(async move {
             let reporter = self.reporter();
             let (source_name, vfs_options, options) =
-                (self.source.target.clone(), self.vfs_options(), self.mount_options(&folder, log_file.as_deref()));
-            let mut patience = self.wait_for_network.then(Patience::default);
-            let mut source = patience::patiently(&mut patience, || self.source.clone().source()).await?;
+                (self.source.target.clone(), self.vfs_options(), self.mount_options(&folder, log_file));
+            let mut patience = if self.wait_for_network { Some(Patience::new()?) } else { None };
+            let find = || self.source.clone().source();
+            let mut source = patience::patiently(&mut patience, UnderWay::Dropped, find).await?;
             source.client.cred = options.presented.of(&source.client.cred);
             if self.background_copy {
                 background::leave_terminal()?;
             }
             let start = || Mounted::start(source.clone(), folder.clone(), vfs_options.clone(), options.clone());
-            let mounted = patience::patiently(&mut patience, start).await?;
+            let mounted = patience::patiently(&mut patience, UnderWay::LeftAlone, start).await?;
             let sentence = format!("{source_name} is mounted on {}{}", folder.display(), about_locks());
             if reporter.ready(&sentence).is_err() {
                 tracing::warn!("whoever asked for this mount is gone; unmounting");

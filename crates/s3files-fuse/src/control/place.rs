@@ -93,7 +93,24 @@ pub(super) fn sockets() -> Vec<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_directory_that_others_can_look_into_or_that_is_a_link_is_not_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let (own, link) = (dir.path().join("own"), dir.path().join("link"));
+        std::fs::create_dir(&own).unwrap();
+        std::os::unix::fs::symlink(&own, &link).unwrap();
+        for (mode, is_used) in [(0o700, true), (0o750, false), (0o701, false), (0o777, false)] {
+            std::fs::set_permissions(&own, Permissions::from_mode(mode)).unwrap();
+            assert_eq!(check(&own).is_ok(), is_used, "{mode:o}");
+        }
+        std::fs::set_permissions(&own, Permissions::from_mode(0o700)).unwrap();
+        assert_eq!(check(&link).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+    }
 
     #[test]
     fn file_names_do_not_change_between_releases() {

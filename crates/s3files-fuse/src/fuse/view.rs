@@ -17,7 +17,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use vfs::{Cred, Errno, Error, Fh, Looked, Result, Vfs};
 
-use crate::local::normal::{Aim, Form, Step};
 use crate::local::numbers::{Parent, is_local};
 use crate::local::overlay::{Listed, Overlay};
 use crate::local::policy::is_macs;
@@ -35,6 +34,15 @@ struct Inner {
     local: Local,
     /// The local part of listings that programs are reading.
     tails: Mutex<HashMap<u64, Arc<Vec<Listed>>>>,
+}
+
+/// What a name is wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Aim {
+    /// What it stands for, which mostly is something in the usual form.
+    Find,
+    /// To make, remove or rename something.
+    Change,
 }
 
 /// Where a name belongs.
@@ -137,23 +145,25 @@ impl View {
         }
     }
 
-    /// The name as the server has it, or shall get it. Round trips only where the name is in another form and not enough is
-    /// known of the directory.
+    /// The name as the server has it, or shall get it. Who has files of both forms can have both: what is done to one never
+    /// hits the other, so the server is asked, unless enough is known of the directory.
     async fn known_as<'a>(&self, cred: &Cred, parent: u64, name: &'a [u8], aim: Aim) -> Result<Cow<'a, [u8]>> {
         let Some(composed) = normal::composed(name).filter(|_| self.local().normal) else {
             return Ok(Cow::Borrowed(name));
         };
-        let vfs = self.server();
-        let mut is_given = vfs.remembers(cred, parent, name);
-        let mut is_composed = vfs.remembers(cred, parent, &composed);
-        loop {
-            match normal::choose(is_given, is_composed, aim) {
-                Step::Ask(Form::Given) => is_given = Some(self.is_there(cred, parent, name).await?),
-                Step::Ask(Form::Composed) => is_composed = Some(self.is_there(cred, parent, &composed).await?),
-                Step::Take(Form::Given) => return Ok(Cow::Borrowed(name)),
-                Step::Take(Form::Composed) => return Ok(Cow::Owned(composed.to_vec())),
-            }
-        }
+        let is_given = if let Some(known) = self.server().remembers(cred, parent, name) {
+            known
+        } else {
+            let usual = async {
+                if aim == Aim::Find && self.server().remembers(cred, parent, &composed).is_none() {
+                    // What becomes of it, the caller sees.
+                    let _ = self.is_there(cred, parent, &composed).await;
+                }
+            };
+            let (is_given, ()) = tokio::join!(self.is_there(cred, parent, name), usual);
+            is_given?
+        };
+        Ok(if is_given { Cow::Borrowed(name) } else { Cow::Owned(composed.to_vec()) })
     }
 
     async fn is_there(&self, cred: &Cred, parent: u64, name: &[u8]) -> Result<bool> {

@@ -2,6 +2,7 @@
 //!
 //! `KeepAlive` says `SuccessfulExit: false`: a program that was asked to unmount stays away, one that failed comes back.
 //! There is no condition for the network: launchd has dropped `NetworkState`, so the program waits for it itself.
+//! Nothing turns the files over that launchd writes, so the job names a log file, which the program bounds itself.
 
 use std::path::{Path, PathBuf};
 
@@ -19,14 +20,16 @@ pub fn file(home: &Path, name: &str) -> PathBuf {
     home.join("Library/LaunchAgents").join(format!("{name}.plist"))
 }
 
-/// Where the program's words go.
+/// Where logs lie.
 pub fn logs(home: &Path) -> PathBuf {
     home.join("Library/Logs/s3files-fuse")
 }
 
 /// The property list.
 pub fn list(job: &Job, home: &Path) -> Value {
-    let log: Value = logs(home).join(format!("{}.log", job.name)).to_string_lossy().into_owned().into();
+    // Not /dev/null: whatever keeps the program from opening its log is only said here. A line for each start and each end
+    // that is a failure is all that comes to it.
+    let said: Value = logs(home).join(format!("{}.log", job.name)).to_string_lossy().into_owned().into();
     let mut keep_alive = Dictionary::new();
     keep_alive.insert("SuccessfulExit".to_owned(), false.into());
     let entries: [(&str, Value); 10] = [
@@ -40,8 +43,8 @@ pub fn list(job: &Job, home: &Path) -> Value {
         ("ProcessType", "Interactive".into()),
         // Not at a login over ssh: there nobody looks at folders of the desktop's.
         ("LimitLoadToSessionType", "Aqua".into()),
-        ("StandardOutPath", log.clone()),
-        ("StandardErrorPath", log),
+        ("StandardOutPath", said.clone()),
+        ("StandardErrorPath", said),
     ];
     Value::Dictionary(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
 }
@@ -98,8 +101,10 @@ mod tests {
     ];
 
     fn job() -> Job {
-        let words = ["/usr/local/bin/s3files-fuse", "mount", "--foreground", "--wait-for-network", "--profile", "work"];
-        let words = words.into_iter().chain(["fs-0123456789abcdef0", "/Users/ada/Our <data>"]);
+        let words = ["/usr/local/bin/s3files-fuse", "mount", "--foreground", "--wait-for-network"];
+        let log =
+            ["--log-file", "/Users/ada/Library/Logs/s3files-fuse/Ourdata-637468246df8eede.log", "--profile", "work"];
+        let words = words.into_iter().chain(log).chain(["fs-0123456789abcdef0", "/Users/ada/Our <data>"]);
         Job::new(Path::new("/Users/ada/Our <data>"), words.map(str::to_owned).collect())
     }
 

@@ -4,12 +4,14 @@
 //! nothing in it that `mount` does not check, and nothing secret: credentials stay where AWS's tools keep them, and the job
 //! names the profile. [`launchd`] and [`systemd`] turn it into a file and into commands; [`service`] carries those out.
 
+mod absolute;
 #[cfg(any(target_os = "macos", test))]
 mod launchd;
 mod service;
 #[cfg(any(not(target_os = "macos"), test))]
 mod systemd;
 
+pub use absolute::make_absolute;
 pub use service::{Service, Started};
 
 use std::path::Path;
@@ -71,21 +73,6 @@ impl Step {
     }
 }
 
-/// The same arguments with `relative`, a path among them, made absolute: a service starts somewhere else.
-pub fn with_absolute(arguments: &mut [String], relative: &Path, absolute: &Path) {
-    let (Some(relative), Some(absolute)) = (relative.to_str(), absolute.to_str()) else { return };
-    for argument in arguments {
-        if argument == relative {
-            absolute.clone_into(argument);
-        } else if let Some((option, value)) = argument.split_once('=')
-            && option.starts_with("--")
-            && value == relative
-        {
-            *argument = format!("{option}={absolute}");
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -102,13 +89,5 @@ mod tests {
             let fit = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
             assert!(name.len() < 70 && name.chars().all(fit), "{name}");
         }
-    }
-
-    #[test]
-    fn relative_paths_become_absolute_and_nothing_else_changes() {
-        let mut arguments = ["--ca-file=ca.pem", "fs-1", "data", "--path", "data2"].map(str::to_owned);
-        with_absolute(&mut arguments, Path::new("data"), Path::new("/home/a/data"));
-        with_absolute(&mut arguments, Path::new("ca.pem"), Path::new("/home/a/ca.pem"));
-        assert_eq!(arguments, ["--ca-file=/home/a/ca.pem", "fs-1", "/home/a/data", "--path", "data2"]);
     }
 }

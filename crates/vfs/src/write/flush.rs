@@ -270,6 +270,7 @@ impl Vfs {
         set: Option<SetAttr>,
     ) {
         let sent = Instant::now();
+        let len: u64 = data.iter().map(|data| data.len() as u64).sum();
         let stability = if sync { Stability::FileSync } else { Stability::Unstable };
         let result = match &writer {
             Some(open) => self.write_at(open, offset, data, stability, set).await,
@@ -284,6 +285,16 @@ impl Vfs {
                 self.keep_clean(node, clean);
                 self.own_change(node, &mut state, &written.attr, sent);
                 self.attributes_set(node, &mut state, set.and(written.set), sent, writer.as_deref());
+            }
+            // The session is a new one and takes less at a time.
+            Err(Error::Client(nfs4_client::Error::TooLarge { .. }))
+                if len > u64::from(self.mount().client.limits().max_write) =>
+            {
+                let file = state.file();
+                file.dirty.written(id, 0, false, [0; 8]);
+                if let (Some(open), true) = (&writer, set.is_some()) {
+                    file.sets.put_back(&open.cred, Instant::now());
+                }
             }
             Err(error) => {
                 let lost = state.file().dirty.failed(id);

@@ -110,6 +110,18 @@ impl Sets {
         Some(waiting)
     }
 
+    /// What was taken, and went with data of `cred`, was not sent after all.
+    pub(crate) fn put_back(&mut self, cred: &Cred, now: Instant) {
+        let Some(set) = self.flying.take() else { return };
+        match &mut self.waiting {
+            // Under another identity something else is asked for by now, and comes after this.
+            Some(waiting) if waiting.cred != *cred => {}
+            Some(waiting) => waiting.set = joined(&set, &waiting.set),
+            none => *none = Some(Waiting { set, cred: cred.clone(), since: now }),
+        }
+        self.wanted = true;
+    }
+
     /// What was taken was answered, well or not. `again`: data came after it, so that its time of the last change is lost
     /// and must be set once more.
     pub(crate) fn answered(&mut self, again: Option<&Cred>, now: Instant) {

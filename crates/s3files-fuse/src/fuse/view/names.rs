@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use vfs::{Cred, Entry, Errno, Error, Looked, NodeKind, OpenFlags, Opened, RenameFlags, Result};
 
-use super::{Spot, View};
-use crate::local::normal::Aim;
+use super::{Aim, Spot, View};
 use crate::local::numbers::{Parent, is_local};
 use crate::local::overlay::Counted;
 
@@ -35,7 +34,7 @@ impl View {
     pub async fn lookup_for_kernel(&self, cred: &Cred, parent: u64, name: &[u8]) -> Result<Looked> {
         match self.spot(parent, name)? {
             Spot::Server => {
-                let known = self.known_as(cred, parent, name, Aim::Ask).await?;
+                let known = self.known_as(cred, parent, name, Aim::Find).await?;
                 let looked = self.server().lookup_for_kernel(cred, parent, &known).await?;
                 Ok(match looked {
                     looked if *known == *name => looked,
