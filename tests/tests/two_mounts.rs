@@ -176,7 +176,8 @@ impl World<'_> {
                 let written = handle.file.write_all_at(&vec![byte; cells.len() * CELL], (cell * CELL) as u64);
                 let model = &mut self.models[handle.model];
                 prop_assert!(written.is_ok() || model.is_lost_to(mount), "a write failed: {:?}", written);
-                for cell in cells {
+                // A write that fails leaves everything as it was.
+                for cell in cells.filter(|_| written.is_ok()) {
                     model.cells[cell].push(Write { byte, mount, made: now, closed: None });
                 }
             }

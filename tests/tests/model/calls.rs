@@ -151,12 +151,24 @@ pub struct Place<'a> {
     open: [Option<File>; SLOTS],
     shared: &'a File,
     stripe: u64,
+    hides: bool,
 }
 
 impl<'a> Place<'a> {
-    /// In `directory`, with nothing open; the part of `shared` begins at `stripe`.
-    pub fn new(directory: &'a Path, shared: &'a File, stripe: u64) -> Self {
-        Self { directory, open: [const { None }; SLOTS], shared, stripe }
+    /// In `directory`, with nothing open; the part of `shared` begins at `stripe`. `hides`: while it is open, a file that was
+    /// removed keeps its directory, under a hidden name.
+    pub fn new(directory: &'a Path, shared: &'a File, stripe: u64, hides: bool) -> Self {
+        Self { directory, open: [const { None }; SLOTS], shared, stripe, hides }
+    }
+
+    /// Closes what was removed while it was open: nothing is hidden then.
+    fn close_removed(&mut self) -> io::Result<()> {
+        for slot in &mut self.open {
+            if let Some(file) = slot.take_if(|file| file.metadata().is_ok_and(|about| about.nlink() == 0)) {
+                unistd::close(file)?;
+            }
+        }
+        Ok(())
     }
 
     /// Makes the call here.
@@ -168,6 +180,9 @@ impl<'a> Place<'a> {
     }
 
     fn attempt(&mut self, call: &Call) -> io::Result<Gave> {
+        if self.hides && matches!(call, Call::Rmdir { .. } | Call::Rename { .. }) {
+            self.close_removed()?;
+        }
         let path = |path: &str| self.directory.join(path);
         match *call {
             Call::Open { slot, path: name, how } => {
