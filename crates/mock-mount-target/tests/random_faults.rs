@@ -224,10 +224,12 @@ async fn run(seed: u64) -> u64 {
         session.close(&file).await?;
         session.leave().await
     };
-    // On a busy machine an event is late, and hits the first.
-    if newcomer().await.is_err()
-        && let Err(error) = newcomer().await
-    {
+    let mut served = newcomer().await;
+    // On a busy machine an event may be late, and hit the first.
+    if served.is_err() && text.contains("on = 'time'") {
+        served = newcomer().await;
+    }
+    if let Err(error) = served {
         panic!("seed {seed}: the next client is not served: {error}\n{text}");
     }
     assert_eq!(mock.check_invariants(), Ok(()), "seed {seed}\n{text}");

@@ -180,10 +180,16 @@ impl<'a> Place<'a> {
     }
 
     fn attempt(&mut self, call: &Call) -> io::Result<Gave> {
-        if self.hides && matches!(call, Call::Rmdir { .. } | Call::Rename { .. }) {
+        let directory = self.directory;
+        let path = |path: &str| directory.join(path);
+        let needs_empty = match call {
+            Call::Rmdir { .. } => true,
+            Call::Rename { to, .. } => path(to).is_dir(),
+            _ => false,
+        };
+        if self.hides && needs_empty {
             self.close_removed()?;
         }
-        let path = |path: &str| self.directory.join(path);
         match *call {
             Call::Open { slot, path: name, how } => {
                 let file = fcntl::open(&path(name), how.flags() | OFlag::O_CLOEXEC, Mode::from_bits_truncate(0o644))?;

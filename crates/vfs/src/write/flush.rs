@@ -119,15 +119,15 @@ impl Vfs {
         let len = data.len() as u64;
         let push = || self.pump_all(Push::All);
         mount.gauge.wait_for_room(len, mount.options.dirty_limit, push).await;
-        let progress = Arc::clone(&handle.node.lock().file().progress);
-        loop {
+        while !self.take_in(handle, offset, &data, append)? {
+            let progress = Arc::clone(&handle.node.lock().file().progress);
             let moved = progress.notified();
             tokio::pin!(moved);
             moved.as_mut().enable();
-            if self.take_in(handle, offset, &data, append)? {
-                break;
+            let is_frozen = handle.node.lock().file().dirty.is_frozen();
+            if is_frozen {
+                moved.await;
             }
-            moved.await;
         }
         self.pump(&handle.node, Push::Ready);
         Ok(len as u32)
@@ -292,8 +292,10 @@ impl Vfs {
             {
                 let file = state.file();
                 file.dirty.written(id, 0, false, [0; 8]);
-                if let (Some(open), true) = (&writer, set.is_some()) {
-                    file.sets.put_back(&open.cred, Instant::now());
+                if let (Some(open), true) = (&writer, set.is_some())
+                    && !file.sets.put_back(&open.cred, Instant::now())
+                {
+                    file.fail(Errno::Io, 0);
                 }
             }
             Err(error) => {

@@ -110,16 +110,17 @@ impl Sets {
         Some(waiting)
     }
 
-    /// What was taken, and went with data of `cred`, was not sent after all.
-    pub(crate) fn put_back(&mut self, cred: &Cred, now: Instant) {
-        let Some(set) = self.flying.take() else { return };
+    /// What was taken, and went with data of `cred`, was not sent after all. False: it cannot wait any longer, because
+    /// another identity has asked for something meanwhile.
+    pub(crate) fn put_back(&mut self, cred: &Cred, now: Instant) -> bool {
+        let Some(set) = self.flying.take() else { return true };
+        self.wanted = true;
         match &mut self.waiting {
-            // Under another identity something else is asked for by now, and comes after this.
-            Some(waiting) if waiting.cred != *cred => {}
+            Some(waiting) if waiting.cred != *cred => return false,
             Some(waiting) => waiting.set = joined(&set, &waiting.set),
             none => *none = Some(Waiting { set, cred: cred.clone(), since: now }),
         }
-        self.wanted = true;
+        true
     }
 
     /// What was taken was answered, well or not. `again`: data came after it, so that its time of the last change is lost
