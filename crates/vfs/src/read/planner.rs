@@ -3,7 +3,8 @@
 //! A pure struct for each open file. The one idea: the window grows only when a reader that goes straight through has used
 //! it up and has to wait, and then only if the wait was for the distance. Where the bytes of the last window took much
 //! longer to come than the first of them did, the link is the limit: more bytes under way would only make others wait.
-//! So the window ends up as large as bandwidth times delay asks for. A jump makes it small again, and only what was
+//! So the window ends up as large as bandwidth times delay asks for. Near a server that is less than what a reader takes
+//! while the processor does something else, so the window never lasts for less than [`PAUSE`]. A jump makes it small again, and only what was
 //! asked for (rounded to [`SMALL`]) is fetched. Readers that go backwards or in equal strides are followed the same way.
 
 use std::ops::Range;
@@ -24,6 +25,9 @@ const GROWTH: u64 = 8;
 
 /// A window whose bytes took so many times as long as the first of them is more than the link needs.
 const PATIENCE: u32 = 3;
+
+/// So long a window lasts at least: whoever fetches may have to wait for a processor, and the reader should not notice.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// What [`Planner::plan`] wants.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -104,9 +108,9 @@ impl Planner {
         let delay = self.delay.unwrap_or(took);
         if took > delay.saturating_mul(PATIENCE) {
             // The link, or the reader, is the limit: what comes while one waits twice is enough.
-            let useful = u128::from(self.passed) * 2 * delay.as_micros() / took.as_micros().max(1);
-            let least = FIRST_WINDOW.min(self.window);
-            self.window = u64::try_from(useful).unwrap_or(u64::MAX).clamp(least, self.window);
+            let enough = delay.saturating_mul(2).max(PAUSE);
+            let useful = u128::from(self.passed) * enough.as_micros() / took.as_micros().max(1);
+            self.window = u64::try_from(useful).unwrap_or(u64::MAX).max(FIRST_WINDOW).min(limit);
         } else if waits {
             self.window = self.window.saturating_mul(GROWTH).min(limit);
         } else {
@@ -207,9 +211,9 @@ mod tests {
 
     const DELAY: Duration = Duration::from_millis(30);
 
-    /// Reads straight through over a link of so many bytes per millisecond. Returns how long that takes, and the largest
-    /// window.
-    fn read_through(size: u64, unit: u64, speed: u64) -> (Duration, u64) {
+    /// Reads straight through over a link of so much delay and so many bytes per millisecond. Returns how long that takes,
+    /// and the largest window.
+    fn read_through(size: u64, unit: u64, delay: Duration, speed: u64) -> (Duration, u64) {
         let start = Instant::now();
         let (mut planner, mut now, mut free) = (Planner::default(), start, start);
         // Up to where the file has come at what time.
@@ -229,7 +233,7 @@ mod tests {
                 assert!(range.start <= there, "a hole is left in what is read ahead");
                 while there < range.end {
                     let next = (there + MIB).min(range.end);
-                    free = free.max(now + DELAY) + Duration::from_micros((next - there) * 1000 / speed);
+                    free = free.max(now + delay) + Duration::from_micros((next - there) * 1000 / speed);
                     comes.push((next, free));
                     there = next;
                 }
@@ -246,7 +250,8 @@ mod tests {
 
     #[test]
     fn a_sequential_reader_far_away_waits_few_times() {
-        let waited = |size: u64| read_through(size, 128 * KIB, MIB).0.saturating_sub(Duration::from_millis(size / MIB));
+        let waited =
+            |size: u64| read_through(size, 128 * KIB, DELAY, MIB).0.saturating_sub(Duration::from_millis(size / MIB));
         assert!(waited(200 * KIB) < DELAY + DELAY / 2);
         assert!(waited(10 * MIB) < 5 * DELAY / 2);
         assert!(waited(100 * MIB) < 4 * DELAY);
@@ -254,10 +259,19 @@ mod tests {
 
     #[test]
     fn a_window_grows_with_the_distance_and_not_with_a_narrow_link() {
-        assert!(read_through(200 * MIB, 128 * KIB, MIB).1 > 16 * MIB);
-        let (took, window) = read_through(200 * MIB, 128 * KIB, 12 * KIB);
+        assert!(read_through(200 * MIB, 128 * KIB, DELAY, MIB).1 > 16 * MIB);
+        let (took, window) = read_through(200 * MIB, 128 * KIB, DELAY, 12 * KIB);
         assert_eq!(window, FIRST_WINDOW);
         assert!(took < Duration::from_millis(200 * MIB / (12 * KIB)) * 101 / 100, "the link is kept busy");
+    }
+
+    #[test]
+    fn near_a_server_the_window_lasts_for_a_pause_and_no_longer() {
+        const NEAR: Duration = Duration::from_micros(300);
+        let (_, fast) = read_through(200 * MIB, 128 * KIB, NEAR, MIB);
+        assert!((15 * MIB..25 * MIB).contains(&fast), "{fast}");
+        let (_, slow) = read_through(200 * MIB, 128 * KIB, NEAR, 12 * KIB);
+        assert_eq!(slow, FIRST_WINDOW);
     }
 
     #[test]
