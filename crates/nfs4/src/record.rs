@@ -4,6 +4,9 @@
 //! [`RecordAssembler::next_record`]. A large record of one fragment (all that real servers send) is read into a buffer of
 //! exactly its size and comes out as that buffer, without being copied. Small ones are copied out of a buffer that is
 //! used again, so that whoever keeps a few bytes of a reply never keeps more than that reply alive.
+//!
+//! The buffer of a large record begins where the bytes of a READ in it begin a page ([`READ_DATA_AT`]): a kernel that takes
+//! them page by page touches each page once then, not two for every one.
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -15,6 +18,13 @@ const MAX_FRAGMENTS: u32 = 1024;
 
 /// How much is read at once when the size of the next record is not known yet; larger records get a buffer of their own.
 const READ_AHEAD: usize = 64 * 1024;
+
+/// Where the bytes that were read begin in a reply to SEQUENCE, PUTFH, READ with an empty tag and verifier (RFC 5531 §9,
+/// RFC 8881 §16.2, §18.46.2, §18.22.2).
+pub const READ_DATA_AT: usize = 24 + 12 + 44 + 8 + 16;
+
+/// Of the kernels that the bytes are for; with larger pages, these are parts of one.
+const PAGE: usize = 4096;
 
 /// The stream cannot be followed any further; the connection has to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -99,7 +109,7 @@ impl RecordAssembler {
         }
         let there = self.buffer.len() - 4;
         if there < len && 4 + len > READ_AHEAD {
-            let mut buffer = BytesMut::with_capacity(len);
+            let mut buffer = with_room_for(len);
             buffer.extend_from_slice(&self.buffer[4..]);
             self.buffer.clear();
             self.large = Some(Large { buffer, len, last });
@@ -138,6 +148,15 @@ impl RecordAssembler {
     pub fn is_between_records(&self) -> bool {
         self.buffer.is_empty() && self.large.is_none() && self.earlier.is_empty() && self.fragments == 0
     }
+}
+
+/// Room for exactly `len` bytes, of which the one at [`READ_DATA_AT`] begins a page.
+fn with_room_for(len: usize) -> BytesMut {
+    let mut whole = BytesMut::with_capacity(len + PAGE);
+    let past = (whole.as_ptr().addr() + READ_DATA_AT) % PAGE;
+    let mut room = whole.split_off((PAGE - past) % PAGE);
+    drop(room.split_off(len));
+    room
 }
 
 /// The record mark of a record sent as one fragment of `len` bytes.
@@ -222,7 +241,9 @@ mod tests {
             assert!(assembler.is_between_records());
             for record in got {
                 let len = record.len();
-                assert_eq!(record.try_into_mut().unwrap().capacity(), len);
+                assert!(len < READ_AHEAD || record[READ_DATA_AT..].as_ptr().addr().is_multiple_of(PAGE));
+                let spare = if len < READ_AHEAD { 0 } else { PAGE };
+                assert!(record.try_into_mut().unwrap().capacity() <= len + spare);
             }
         }
     }

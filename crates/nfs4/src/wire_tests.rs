@@ -11,8 +11,12 @@ use crate::awsfile::{BindClientResponse, ChannelInitArgs, ChannelInitRes, ProxyI
 use crate::callback::{CbArgop4, CbCompound4args, CbCompound4res, CbResop4};
 use crate::compound::{Argop4, Compound4args, Compound4res, OPERATIONS, Resop4};
 use crate::error::Nfs4Error;
-use crate::rpc::Message;
-use crate::xdr::{Pack, Reader, Unpack, Writer, decode, from_bytes};
+use crate::ops::file::Read4resok;
+use crate::ops::session::Sequence4resok;
+use crate::record::READ_DATA_AT;
+use crate::rpc::{Message, ReplyHeader, ReplyStatus};
+use crate::types::Sessionid4;
+use crate::xdr::{Opaque, Pack, Reader, Unpack, Writer, decode, from_bytes};
 
 /// Encodes an arbitrary value made from `seed`, decodes it, and compares; also checks the sizes that are returned.
 fn survives<'a, T>(seed: &'a [u8]) -> Result<(), TestCaseError>
@@ -113,4 +117,26 @@ fn an_unknown_operation_ends_a_compound_without_an_error() {
     let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes()).collect();
     let compound: Compound4args = from_bytes(bytes.into()).unwrap();
     assert_eq!(compound.argarray, [Argop4::Getfh, Argop4::Unknown(999)]);
+}
+
+#[test]
+fn the_bytes_of_a_read_are_where_records_expect_them() {
+    let slot = Sequence4resok {
+        sr_sessionid: Sessionid4([1; 16]),
+        sr_sequenceid: 1,
+        sr_slotid: 2,
+        sr_highest_slotid: 3,
+        sr_target_highest_slotid: 4,
+        sr_status_flags: 0,
+    };
+    let data = Opaque(Bytes::from_static(b"what was read"));
+    let resarray = vec![
+        Resop4::Sequence(Ok(slot)),
+        Resop4::Putfh(Ok(())),
+        Resop4::Read(Ok(Read4resok { eof: true, data: data.clone() })),
+    ];
+    let mut out = Writer::new();
+    out.put(&Message::Reply(ReplyHeader { xid: 1, status: ReplyStatus::Success })).unwrap();
+    out.put(&Compound4res { status: Ok(()), tag: Opaque(Bytes::new()), resarray }).unwrap();
+    assert!(out.into_bytes()[READ_DATA_AT..].starts_with(&data.0));
 }
