@@ -15,7 +15,8 @@ use crate::answers::{
     Along, Committed, Created, DirEntry, DirPage, Found, Lookup, NewNode, ReadData, Stability, Written,
 };
 use crate::attr::{
-    Access, CHANGE, ChangeInfo, Cred, ENTRY_ATTRS, FILE_ATTRS, FS_ATTRS, FileAttr, FsStat, Handle, Limits, SetAttr,
+    Access, CHANGE, ChangeInfo, Cred, ENTRY_ATTRS, FILE_ATTRS, FS_ATTRS, FileAttr, FileKind, FsStat, Handle, Limits,
+    SetAttr,
 };
 use crate::compound::{Replies, next};
 use crate::engine::{Counters, Done, Engine, Request};
@@ -437,6 +438,14 @@ impl Client {
     /// CREATE of anything but a regular file (that is [`Client::open`]'s).
     pub async fn create(&self, cred: &Cred, dir: &Handle, name: &[u8], node: NewNode, set: SetAttr) -> Result<Created> {
         let createattrs = encode(&set.to_wire())?;
+        let kind = match node {
+            NewNode::Directory => FileKind::Directory,
+            NewNode::Symlink(_) => FileKind::Symlink,
+            NewNode::Fifo => FileKind::Fifo,
+            NewNode::Socket => FileKind::Socket,
+            NewNode::BlockDevice(..) => FileKind::BlockDevice,
+            NewNode::CharDevice(..) => FileKind::CharDevice,
+        };
         let objtype = match node {
             NewNode::Directory => Createtype4::DIR,
             NewNode::Symlink(target) => Createtype4::Lnk(target.into()),
@@ -468,10 +477,15 @@ impl Client {
                 let (handle, attr) = file(&mut replies)?;
                 Ok(Created { handle, attr, rights: granted(&mut replies), dir_change: created.cinfo.into() })
             }
-            // The first attempt's answer was lost together with its session: what exists now is what it made.
+            // The first attempt's answer was lost together with its session: what exists now is what it made, unless
+            // that cannot be. A directory of ours has nothing in it yet.
             Err(error) if done.repeated && error.status() == Some(Nfs4Error::Exist) => {
-                let found = self.lookup(cred, dir, name, Along::Nothing).await?;
-                let Found { handle, attr, rights, .. } = found.entry.ok_or(error)?;
+                let found = self.lookup(cred, dir, name, Along::Listing(4096)).await?;
+                let is_ours = |found: &Found| {
+                    let is_empty = |page: &DirPage| page.entries.is_empty() && page.eof;
+                    found.attr.kind == kind && found.listing.as_ref().is_none_or(is_empty)
+                };
+                let Found { handle, attr, rights, .. } = found.entry.filter(is_ours).ok_or(error)?;
                 let change = ChangeInfo { atomic: false, before: 0, after: found.dir.change };
                 Ok(Created { handle, attr, rights, dir_change: change })
             }
@@ -503,15 +517,15 @@ impl Client {
         to: &Handle,
         newname: &[u8],
     ) -> Result<(ChangeInfo, ChangeInfo)> {
-        let (from, to) = (from.clone(), to.clone());
-        let (oldname, newname) = (Bytes::copy_from_slice(oldname), Bytes::copy_from_slice(newname));
+        let (source, target) = (from.clone(), to.clone());
+        let (oldname, new) = (Bytes::copy_from_slice(oldname), Bytes::copy_from_slice(newname));
         let done = self
             .change(cred, move || {
                 Ok(vec![
-                    putfh(&from),
+                    putfh(&source),
                     Argop4::Savefh,
-                    putfh(&to),
-                    Argop4::Rename(Rename4args { oldname: oldname.clone().into(), newname: newname.clone().into() }),
+                    putfh(&target),
+                    Argop4::Rename(Rename4args { oldname: oldname.clone().into(), newname: new.clone().into() }),
                 ])
             })
             .await?;
@@ -521,7 +535,10 @@ impl Client {
         next!(replies, Putfh, "PUTFH")?;
         match next!(replies, Rename, "RENAME") {
             Ok(renamed) => Ok((renamed.source_cinfo.into(), renamed.target_cinfo.into())),
+            // The first attempt's answer was lost together with its session: it was carried out if the new name is
+            // there.
             Err(error) if done.repeated && error.status() == Some(Nfs4Error::Noent) => {
+                self.lookup(cred, to, newname, Along::Nothing).await?.entry.ok_or(error)?;
                 Ok((ChangeInfo::default(), ChangeInfo::default()))
             }
             Err(error) => Err(error),

@@ -261,8 +261,6 @@ pub(crate) struct Request {
     changing: bool,
     /// From here on it is not sent any more: its caller was told that it has failed.
     deadline: Option<tokio::time::Instant>,
-    /// Goes out however late.
-    even_late: bool,
     build: Build,
 }
 
@@ -272,7 +270,7 @@ impl Request {
     where
         F: Fn() -> Result<Vec<Argop4>> + Send + Sync + 'static,
     {
-        Self { cred: cred.clone(), changing: false, deadline: None, even_late: false, build: Box::new(build) }
+        Self { cred: cred.clone(), changing: false, deadline: None, build: Box::new(build) }
     }
 
     /// A request that must be carried out once.
@@ -280,13 +278,7 @@ impl Request {
     where
         F: Fn() -> Result<Vec<Argop4>> + Send + Sync + 'static,
     {
-        Self { cred: cred.clone(), changing: true, deadline: None, even_late: false, build: Box::new(build) }
-    }
-
-    /// The same, to be sent also when its caller has stopped waiting: it surprises nobody, and without it something stays
-    /// behind at the server.
-    pub(crate) fn even_late(self) -> Self {
-        Self { even_late: true, ..self }
+        Self { cred: cred.clone(), changing: true, deadline: None, build: Box::new(build) }
     }
 
     fn is_late(&self) -> bool {
@@ -395,13 +387,16 @@ impl Engine {
     }
 
     /// Carries a request out; comes back when it is done or has failed for good.
-    pub(crate) async fn call(self: &Arc<Self>, mut request: Request) -> Result<Done> {
+    pub(crate) async fn call(self: &Arc<Self>, request: Request) -> Result<Done> {
         let engine = Arc::clone(self);
-        if !request.even_late {
-            request.deadline = self.soft_timeout.map(|limit| tokio::time::Instant::now() + limit);
-        }
-        let task = self.tasks.spawn(async move { engine.carry_out_counted(&request).await });
+        let task = self.tasks.spawn(async move { engine.call_to_its_end(request).await });
         self.within_limit(async { task.await.unwrap_or(Err(Error::Closed)) }).await
+    }
+
+    /// The same for callers that have a task of their own: what was sent is waited for, however late its answer comes.
+    pub(crate) async fn call_to_its_end(&self, mut request: Request) -> Result<Done> {
+        request.deadline = self.soft_timeout.map(|limit| tokio::time::Instant::now() + limit);
+        self.carry_out_counted(&request).await
     }
 
     /// As [`Self::call`], but for as long as it takes: for callers that have a task of their own.
@@ -417,6 +412,37 @@ impl Engine {
             self.counts.failed.fetch_add(1, Ordering::Relaxed);
         }
         answer
+    }
+
+    /// Does `work` to its end in a task of its own. What it brings along to undo it is done, and the rest dropped after
+    /// it, when its caller has stopped waiting by then.
+    pub(crate) async fn taken_or_undone<T, U>(
+        &self,
+        work: impl Future<Output = Result<(T, U)>> + Send + 'static,
+    ) -> Result<T>
+    where
+        T: Send + 'static,
+        U: Future<Output = ()> + Send + 'static,
+    {
+        let (tell, told) = oneshot::channel();
+        self.tasks.spawn(async move {
+            let (answer, undo) = match work.await {
+                Ok((answer, undo)) => (Ok(answer), Some(undo)),
+                Err(error) => (Err(error), None),
+            };
+            // An answer that was sent may still be left lying by its caller.
+            let (taken, is_taken) = oneshot::channel::<()>();
+            let _ = tell.send((answer, taken));
+            if let (Err(_), Some(undo)) = (is_taken.await, undo) {
+                undo.await;
+            }
+        });
+        let answer = async {
+            let (answer, taken) = told.await.map_err(|_| Error::Closed)?;
+            let _ = taken.send(());
+            answer
+        };
+        self.within_limit(answer).await
     }
 
     async fn carry_out_counted(&self, request: &Request) -> Result<Done> {
@@ -518,7 +544,7 @@ impl Engine {
         self.counts.compounds.fetch_add(1, Ordering::Relaxed);
         loop {
             if request.is_late() {
-                too_late(&session, used, unanswered);
+                leave(&session, used, unanswered);
                 return Err(Error::TimedOut);
             }
             let sent_at = Instant::now();
@@ -531,7 +557,7 @@ impl Engine {
                 link = match request.before_deadline(newer).await {
                     Ok(newer) => newer,
                     Err(error) => {
-                        too_late(&session, used, unanswered);
+                        leave(&session, used, unanswered);
                         return Err(error);
                     }
                 };
@@ -564,7 +590,7 @@ impl Engine {
                     sleep(delay.pause()).await;
                 }
                 Judged::Refused(error) => {
-                    session.give_back(used, false);
+                    leave(&session, used, unanswered);
                     return Err(error);
                 }
                 Judged::Garbled(error) => {
@@ -687,7 +713,7 @@ impl Engine {
 }
 
 /// A request that is not sent any more leaves its slot, for good where the server may have seen it.
-fn too_late(session: &Session, used: SlotUse, unanswered: bool) {
+fn leave(session: &Session, used: SlotUse, unanswered: bool) {
     if unanswered {
         session.abandon();
     } else {

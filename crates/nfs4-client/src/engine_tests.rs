@@ -102,7 +102,7 @@ async fn what_was_not_sent_by_its_deadline_leaves_its_slot_and_what_was_sent_kee
     assert_eq!(ready.session.take_free_slot(), Some(used));
     assert!(!ready.session.is_used_up());
     // The connection is lost after it was sent, and the deadline has passed by then.
-    too_late(&ready.session, used, true);
+    leave(&ready.session, used, true);
     assert!(ready.session.take_free_slot().is_none());
     assert!(ready.session.is_used_up());
 }

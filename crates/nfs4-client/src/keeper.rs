@@ -50,6 +50,8 @@ const SHUTDOWN_STEP: Duration = Duration::from_secs(5);
 const CALLBACK_LIMIT: Duration = Duration::from_secs(5);
 /// How often to look whether the connections are enough.
 const LOOK: Duration = Duration::from_millis(500);
+/// A connection that has served for so long may break without the next one being held back.
+const STEADY: Duration = Duration::from_secs(10);
 /// Reports that may wait; more say nothing new.
 const REPORTS: usize = 64;
 
@@ -122,6 +124,10 @@ struct Worker {
     acted_on_flags: Option<Instant>,
     renewing: Arc<AtomicBool>,
     nudge: Arc<Notify>,
+    /// When a connection or a session was last replaced, unless it has proved itself since.
+    replaced: Option<Instant>,
+    /// Pauses before connections that follow each other fast.
+    rest: Backoff,
     /// Connections of the session beside the one with the back channel.
     further: Vec<Connected>,
     growth: Growth,
@@ -191,6 +197,8 @@ pub(crate) async fn start(
         acted_on_flags: None,
         renewing: Arc::new(AtomicBool::new(false)),
         nudge: Arc::clone(&nudge),
+        replaced: None,
+        rest: Backoff::for_connect(),
         further: Vec::new(),
         growth: Growth::new(options.connections),
         growing: JoinSet::new(),
@@ -311,7 +319,10 @@ impl Worker {
                     }
                 }
                 Some(grown) = self.growing.join_next() => self.grown(grown.ok().flatten()),
-                () = self.nudge.notified() => self.check(),
+                () = self.nudge.notified() => {
+                    self.replaced = None;
+                    self.check();
+                }
                 () = sleep_until(due.into()) => {}
             }
         }
@@ -469,6 +480,11 @@ impl Worker {
                 up
             }
         };
+        let has_other = self.further.iter().any(|other| other.channel.lost().is_none());
+        let replaces = trouble == Trouble::Session || (trouble == Trouble::Channel && !has_other);
+        if replaces {
+            self.rest().await;
+        }
         let mut backoff = Backoff::for_connect();
         loop {
             let connected = match up.take() {
@@ -483,7 +499,12 @@ impl Worker {
             let others = self.further.iter().map(|other| other.channel.clone());
             let channels: Vec<Channel> = others.chain([connected.channel.clone()]).collect();
             match unless_gone(&nudge, &channels, self.establish(&connected)).await {
-                Ok(()) => return connected,
+                Ok(()) => {
+                    if replaces {
+                        self.replaced = Some(Instant::now());
+                    }
+                    return connected;
+                }
                 Err(Broken::Session) => {
                     self.leave_session(&connected.channel).await;
                     up = Some(connected);
@@ -498,6 +519,18 @@ impl Worker {
                 () = sleep(backoff.pause()) => {}
                 () = self.nudge.notified() => backoff.reset(),
             }
+        }
+    }
+
+    /// A target that lets us in and hangs up at once is not tried again at full speed. One break alone costs no time.
+    async fn rest(&mut self) {
+        if self.replaced.is_none_or(|replaced| replaced.elapsed() >= STEADY) {
+            self.rest.reset();
+            return;
+        }
+        tokio::select! {
+            () = sleep(self.rest.pause()) => {}
+            () = self.nudge.notified() => self.rest.reset(),
         }
     }
 
@@ -582,7 +615,17 @@ impl Worker {
             match self.restore {
                 Restore::Nothing => {}
                 Restore::Test => asker.test(&files).await?,
-                Restore::Reclaim => asker.reclaim(&files).await?,
+                Restore::Complete => {
+                    asker.reclaim_complete().await?;
+                    asker.test(&files).await?;
+                }
+                Restore::Reclaim => {
+                    let refused = asker.reclaim(&files).await?;
+                    // The server may take it without our knowing, and then gives nothing back any more.
+                    self.restore = Restore::Complete;
+                    asker.reclaim_complete().await?;
+                    asker.open_again(&refused).await?;
+                }
             }
             self.restore = Restore::Nothing;
             self.publish(up);

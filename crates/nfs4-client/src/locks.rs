@@ -15,7 +15,7 @@ use nfs4::ops::lock::{
     OpenToLockOwner4,
 };
 use nfs4::types::{StateOwner4, Stateid4};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::attr::{FILE_ATTRS, FileAttr};
 use crate::client::{Client, file_attr, getattr, putfh};
@@ -107,6 +107,11 @@ impl Ranges {
         kept.extend(kind.map(|kind| (range, kind)));
         kept.sort_by_key(|(range, _)| range.first);
         self.0 = kept;
+    }
+
+    /// Whether any byte of `range` is locked.
+    fn meet(&self, range: LockRange) -> bool {
+        self.0.iter().any(|(held, _)| held.first <= range.last && range.first <= held.last)
     }
 }
 
@@ -272,24 +277,46 @@ impl FileLocks {
 
 impl Client {
     /// LOCK without waiting. `owner` is any number that stands for the process or the open file that locks; its own
-    /// locks are never in its way. A lock that is given after its caller has stopped waiting is given back.
+    /// locks are never in its way. A lock that is given after its caller has stopped waiting is given back, and with it
+    /// what the owner held of the range before, which then is lost.
     pub async fn lock(&self, file: &OpenFile, owner: u64, range: LockRange, kind: LockKind) -> Result<Locked> {
-        let (tell, told) = oneshot::channel();
         let (client, file) = (self.clone(), file.clone());
-        self.engine().tasks().spawn(async move {
-            let answer = client.lock_now(&file, owner, range, kind).await;
-            if let Err(Ok(Locked::Granted(_))) = tell.send(answer)
-                && let Err(error) = client.unlock_now(&file, owner, range).await
-            {
-                tracing::warn!(%error, "a lock that nobody waits for any more stays until the file is closed");
-            }
-        });
-        self.engine().within_limit(async { told.await.unwrap_or(Err(Error::Closed)) }).await
+        let work = async move {
+            let owner = file.locks().turn_of(owner).await?;
+            let (locked, lost) = client.lock_now(&file, &owner, range, kind).await?;
+            // In the same turn: the owner may be waiting to try again.
+            let undo = async move {
+                if let Locked::Denied(_) = locked {
+                    return;
+                }
+                if let Err(error) = client.unlock_now(&file, &owner, range).await {
+                    tracing::warn!(%error, "a lock that nobody waits for any more stays until the file is closed");
+                    return;
+                }
+                let is_unused = {
+                    let mut held = owner.held();
+                    held.lost |= lost;
+                    !held.lost && held.ranges.0.is_empty()
+                };
+                if is_unused {
+                    file.locks().forget(&owner);
+                }
+            };
+            Ok((locked, undo))
+        };
+        self.engine().taken_or_undone(Box::pin(work)).await
     }
 
-    async fn lock_now(&self, file: &OpenFile, owner: u64, range: LockRange, kind: LockKind) -> Result<Locked> {
-        let owner = file.locks().turn_of(owner).await?;
-        let (state, asking) = (file.clone(), Arc::clone(&owner));
+    /// Also says whether the owner has lost locks once this one is given back: those lost before, or those that it
+    /// replaced.
+    async fn lock_now(
+        &self,
+        file: &OpenFile,
+        owner: &Turn,
+        range: LockRange,
+        kind: LockKind,
+    ) -> Result<(Locked, bool)> {
+        let (state, asking) = (file.clone(), Arc::clone(owner));
         let request = Request::changing(file.cred(), move || {
             let lock = asking.lock_op(&state, range, kind, false)?;
             Ok(vec![putfh(state.handle()), lock, getattr(FILE_ATTRS)])
@@ -297,12 +324,13 @@ impl Client {
         let mut replies = self.engine().call_without_limit(request).await?.replies;
         next!(replies, Putfh, "PUTFH")?;
         if let Some(conflict) = owner.locked(&mut replies)? {
-            return Ok(Locked::Denied(conflict));
+            return Ok((Locked::Denied(conflict), false));
         }
         let mut held = owner.held();
+        let lost = held.lost || held.ranges.meet(range);
         held.ranges.put(range, Some(kind));
         held.lost = false;
-        Ok(Locked::Granted(file_attr(&mut replies).ok()))
+        Ok((Locked::Granted(file_attr(&mut replies).ok()), lost))
     }
 
     /// LOCKU. Bytes that are not locked may be in the range. An owner that holds nothing any more is forgotten, here and
@@ -312,22 +340,21 @@ impl Client {
             return Ok(());
         }
         let (client, file) = (self.clone(), file.clone());
-        let task = self.engine().tasks().spawn(async move { client.unlock_now(&file, owner, range).await });
+        let task = self.engine().tasks().spawn(async move {
+            let owner = file.locks().turn_of(owner).await?;
+            client.unlock_now(&file, &owner, range).await?;
+            if owner.ranges().is_empty() {
+                file.locks().forget(&owner);
+            }
+            Ok(())
+        });
         self.engine().within_limit(async { task.await.unwrap_or(Err(Error::Closed)) }).await
     }
 
-    async fn unlock_now(&self, file: &OpenFile, owner: u64, range: LockRange) -> Result<()> {
-        let owner = file.locks().turn_of(owner).await?;
+    async fn unlock_now(&self, file: &OpenFile, owner: &Turn, range: LockRange) -> Result<()> {
         // A second time only when the locks were lost and had again while the request waited.
-        while owner.stateid().is_some() && !self.try_unlock(file, &owner, range).await? {}
-        let is_empty = {
-            let mut held = owner.held();
-            held.ranges.put(range, None);
-            held.ranges.0.is_empty()
-        };
-        if is_empty {
-            file.locks().forget(&owner);
-        }
+        while owner.stateid().is_some() && !self.try_unlock(file, owner, range).await? {}
+        owner.held().ranges.put(range, None);
         Ok(())
     }
 

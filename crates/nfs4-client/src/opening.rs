@@ -32,13 +32,39 @@ fn first_write(replies: &mut Replies, asked: usize) -> Result<(u32, Stability)> 
 }
 
 impl Client {
+    /// Opens in a task of its own. A file that is opened after its caller has stopped waiting is closed again.
+    async fn kept_or_closed<T: Send + 'static>(
+        &self,
+        open: impl Future<Output = Result<T>> + Send + 'static,
+        file: fn(&T) -> &OpenFile,
+    ) -> Result<T> {
+        let client = self.clone();
+        let work = async move {
+            let opened = open.await?;
+            let file = file(&opened).clone();
+            let undo = async move {
+                if let Err(error) = client.close(&file).await {
+                    tracing::warn!(%error, "a file that nobody waits for any more may stay open at the server");
+                }
+            };
+            Ok((opened, undo))
+        };
+        self.engine().taken_or_undone(Box::pin(work)).await
+    }
+
     /// OPEN by name in a directory.
     ///
     /// An exclusive create takes a second round trip where the server cannot set attributes along with it.
     pub async fn open(&self, cred: &Cred, dir: &Handle, name: &[u8], how: OpenHow) -> Result<Opened> {
+        let (client, cred) = (self.clone(), cred.clone());
+        let (dir, name) = (dir.clone(), Bytes::copy_from_slice(name));
+        let open = async move { client.open_now(&cred, dir, name, how).await };
+        self.kept_or_closed(Box::pin(open), |opened| &opened.file).await
+    }
+
+    async fn open_now(&self, cred: &Cred, dir: Handle, name: Bytes, how: OpenHow) -> Result<Opened> {
         let state = OpenState::new(cred, how.access);
         let verifier = Verifier4(rand_verifier());
-        let (dir, name) = (dir.clone(), Bytes::copy_from_slice(name));
         let owner = state.owner();
         // An exclusive create with attributes is one step less for a file that nobody has seen yet.
         let attrs = match how.create {
@@ -67,7 +93,8 @@ impl Client {
             ops.push(getattr(FILE_ATTRS));
             Ok(ops)
         };
-        let mut replies = self.change(cred, build).await?.replies;
+        let request = Request::changing(cred, build);
+        let mut replies = self.engine().call_to_its_end(request).await?.replies;
         next!(replies, Putfh, "PUTFH")?;
         let opened = next!(replies, Open, "OPEN")?;
         let handle = Handle::from_wire(&next!(replies, Getfh, "GETFH")?.object);
@@ -111,13 +138,29 @@ impl Client {
         data: Vec<Bytes>,
         set: Option<SetAttr>,
     ) -> Result<Born> {
+        let (client, cred) = (self.clone(), cred.clone());
+        let (dir, name) = (dir.clone(), Bytes::copy_from_slice(name));
+        let open = async move { client.create_and_write_now(&cred, dir, name, access, attrs, data, set).await };
+        self.kept_or_closed(Box::pin(open), |born| &born.opened.file).await
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    async fn create_and_write_now(
+        &self,
+        cred: &Cred,
+        dir: Handle,
+        name: Bytes,
+        access: OpenAccess,
+        attrs: SetAttr,
+        data: Vec<Bytes>,
+        set: Option<SetAttr>,
+    ) -> Result<Born> {
         let asked: usize = data.iter().map(Bytes::len).sum();
         if asked > self.limits().max_write as usize {
             return Err(Error::TooLarge { size: asked, limit: self.limits().max_write as usize });
         }
         let state = OpenState::new(cred, access);
         let owner = state.owner();
-        let (dir, name) = (dir.clone(), Bytes::copy_from_slice(name));
         let attrs = encode(&attrs.to_wire())?;
         let after = set.map(|set| encode(&set.to_wire())).transpose()?;
         let build = move || {
@@ -141,7 +184,8 @@ impl Client {
             }
             Ok(ops)
         };
-        let mut replies = self.change(cred, build).await?.replies;
+        let request = Request::changing(cred, build);
+        let mut replies = self.engine().call_to_its_end(request).await?.replies;
         next!(replies, Putfh, "PUTFH")?;
         let opened = next!(replies, Open, "OPEN")?;
         let handle = Handle::from_wire(&next!(replies, Getfh, "GETFH")?.object);
@@ -185,11 +229,24 @@ impl Client {
         access: OpenAccess,
         count: u32,
     ) -> Result<Opened> {
+        let (client, cred, handle) = (self.clone(), cred.clone(), handle.clone());
+        let name = name.map(|(dir, name)| (dir.clone(), Bytes::copy_from_slice(name)));
+        let open = async move { client.open_and_read_now(&cred, handle, name, access, count).await };
+        self.kept_or_closed(Box::pin(open), |opened| &opened.file).await
+    }
+
+    async fn open_and_read_now(
+        &self,
+        cred: &Cred,
+        handle: Handle,
+        name: Option<(Handle, Bytes)>,
+        access: OpenAccess,
+        count: u32,
+    ) -> Result<Opened> {
         let engine = Arc::clone(self.engine());
         let state = OpenState::new(cred, access);
         let owner = state.owner();
         let fh = handle.clone();
-        let name = name.map(|(dir, name)| (dir.clone(), Bytes::copy_from_slice(name)));
         let has_name = name.is_some();
         let build = move || {
             let mut ops = Vec::with_capacity(8);
@@ -209,7 +266,7 @@ impl Client {
             Ok(ops)
         };
         // The same owner opens the same file: to do so twice does no harm, and so the server need not keep the reply.
-        let mut replies = self.call(cred, build).await?.replies;
+        let mut replies = self.engine().call_to_its_end(Request::reading(cred, build)).await?.replies;
         let mut named = None;
         if has_name {
             next!(replies, Putfh, "PUTFH")?;
@@ -218,7 +275,7 @@ impl Client {
         }
         next!(replies, Putfh, "PUTFH")?;
         let opened = next!(replies, Open, "OPEN")?;
-        let file = self.engine().opens().add(state, handle.clone(), opened.stateid, opened.rflags);
+        let file = self.engine().opens().add(state, handle, opened.stateid, opened.rflags);
         let attr = match file_attr(&mut replies) {
             Ok(attr) => attr,
             Err(error) => {
@@ -241,12 +298,26 @@ impl Client {
         if !self.engine().opens().start_closing(file) {
             return Ok(());
         }
+        // It is no open file to us any more, so nobody would close it later: the CLOSE goes out however late, which
+        // surprises nobody.
+        let (client, file) = (self.clone(), file.clone());
+        let task = self.engine().tasks().spawn(async move {
+            loop {
+                let closed = client.close_now(&file).await;
+                if file.closed() || closed.is_err() {
+                    return closed;
+                }
+            }
+        });
+        self.engine().within_limit(async { task.await.unwrap_or(Err(Error::Closed)) }).await
+    }
+
+    async fn close_now(&self, file: &OpenFile) -> Result<()> {
         let (state, handle) = (file.clone(), file.handle().clone());
         let close = Request::changing(file.cred(), move || {
-            Ok(vec![putfh(&handle), Argop4::Close(Close4args { seqid: 0, open_stateid: state.stateid()? })])
+            Ok(vec![putfh(&handle), Argop4::Close(Close4args { seqid: 0, open_stateid: state.closing_stateid()? })])
         });
-        // It is no open file to us any more, so nobody would close it later.
-        let done = self.engine().call(close.even_late()).await;
+        let done = self.engine().call_without_limit(close).await;
         let mut replies = match done {
             Ok(done) => done.replies,
             Err(Error::StateLost) => return Ok(()),
@@ -266,10 +337,9 @@ impl Client {
     /// FREE_STATEID: tells the server that we know of a revoked stateid (RFC 8881 §18.38).
     async fn free(&self, file: &OpenFile) -> Result<()> {
         let state = file.clone();
-        self.change(file.cred(), move || {
+        let free = Request::changing(file.cred(), move || {
             Ok(vec![Argop4::FreeStateid(FreeStateid4args { fsa_stateid: state.stateid()? })])
-        })
-        .await
-        .map(drop)
+        });
+        self.engine().call_without_limit(free).await.map(drop)
     }
 }

@@ -42,6 +42,8 @@ pub(crate) enum Restore {
     Nothing,
     /// Ask the server which stateids are still good.
     Test,
+    /// What could be reclaimed was, but perhaps the server has not been told that this is all.
+    Complete,
     /// The server has forgotten all of them.
     Reclaim,
 }
@@ -126,7 +128,10 @@ impl Asker<'_> {
         };
         match opened.await {
             Ok(opened) => {
-                file.reopened(opened.stateid);
+                if !file.reopened(opened.stateid) {
+                    // It was closed meanwhile, and not by this stateid.
+                    self.close_stateid(file, opened.stateid).await?;
+                }
                 Ok(true)
             }
             Err(error) => {
@@ -138,20 +143,23 @@ impl Asker<'_> {
 
     /// CLOSE of a file that was left open.
     pub(crate) async fn close(self, file: &OpenFile) -> Step<()> {
-        let ops = [Self::putfh(file), Argop4::Close(Close4args { seqid: 0, open_stateid: file.stateid()? })];
+        self.close_stateid(file, file.stateid()?).await
+    }
+
+    async fn close_stateid(self, file: &OpenFile, stateid: Stateid4) -> Step<()> {
+        let open_stateid = Stateid4 { seqid: 0, ..stateid };
+        let ops = [Self::putfh(file), Argop4::Close(Close4args { seqid: 0, open_stateid })];
         self.ask(file.cred(), true, &ops).await.map(drop)
     }
 
-    /// The server has forgotten this client: every open is reclaimed, or opened anew where that cannot be.
-    pub(crate) async fn reclaim(self, files: &[OpenFile]) -> Step<()> {
-        let claim = OpenClaim4::Previous(OpenDelegationType4::None);
-        let refused = self.each(files, claim).await?;
-        self.reclaim_complete().await?;
-        self.open_again(&refused).await
+    /// The server has forgotten this client: every open is reclaimed; returns those that it does not give back. Once
+    /// [`Self::reclaim_complete`] was sent they can be [opened anew](Self::open_again).
+    pub(crate) async fn reclaim(self, files: &[OpenFile]) -> Step<Vec<OpenFile>> {
+        self.each(files, OpenClaim4::Previous(OpenDelegationType4::None)).await
     }
 
     /// RECLAIM_COMPLETE: from here on the server gives out new opens (RFC 8881 §18.51).
-    async fn reclaim_complete(self) -> Step<()> {
+    pub(crate) async fn reclaim_complete(self) -> Step<()> {
         let op = Argop4::ReclaimComplete(ReclaimComplete4args { rca_one_fs: false });
         let mut replies = self.ask(&self.handshake.options().cred, true, &[op]).await?;
         match next!(replies, ReclaimComplete, "RECLAIM_COMPLETE") {
@@ -168,15 +176,16 @@ impl Asker<'_> {
     pub(crate) async fn test(self, files: &[OpenFile]) -> Step<()> {
         let mut bad = Vec::new();
         for files in files.chunks(TESTED_AT_ONCE) {
+            let files = files.iter().filter(|file| !file.is_past());
             let opens: Vec<(&OpenFile, Stateid4)> =
-                files.iter().filter_map(|file| Some((file, file.stateid().ok()?))).collect();
+                files.filter_map(|file| Some((file, file.stateid().ok()?))).collect();
             let statuses = self.statuses(opens.iter().map(|(_, stateid)| *stateid).collect()).await?;
             for ((file, stateid), status) in opens.into_iter().zip(statuses) {
+                // Also where the open is gone: each revoked lock is acknowledged on its own.
+                self.test_locks(file).await?;
                 if status.is_some() {
                     self.free(stateid, status).await?;
                     bad.push(file.clone());
-                } else {
-                    self.test_locks(file).await?;
                 }
             }
         }
@@ -226,7 +235,8 @@ impl Asker<'_> {
         Ok(())
     }
 
-    async fn open_again(self, files: &[OpenFile]) -> Step<()> {
+    /// Opens files by their handles; what the server refuses is lost.
+    pub(crate) async fn open_again(self, files: &[OpenFile]) -> Step<()> {
         for file in self.each(files, OpenClaim4::Fh).await? {
             tracing::warn!(handle = ?file.handle(), "an open file is lost: the server does not open it again");
             file.lose();
@@ -256,9 +266,13 @@ impl Asker<'_> {
     }
 
     async fn attempt(self, file: &OpenFile, claim: OpenClaim4) -> Step<(bool, &OpenFile)> {
+        if file.is_past() {
+            // Its CLOSE finds no open, which is as good.
+            return Ok((true, file));
+        }
         let reclaim = matches!(claim, OpenClaim4::Previous(_));
         let opened = self.reopen(file, claim).await?;
-        if opened {
+        if opened && !file.is_past() {
             self.restore_locks(file, reclaim).await?;
         }
         Ok((opened, file))

@@ -33,8 +33,10 @@ struct Shared {
 enum Held {
     /// Open at the server.
     Open(Stateid4),
-    /// Being closed by us; no longer reclaimed.
-    Closing(Stateid4),
+    /// Being closed by us; no longer reclaimed. `sent` says whether a CLOSE of this very stateid went out.
+    Closing { stateid: Stateid4, sent: bool },
+    /// Closed by us.
+    Closed(Stateid4),
     /// Gone at the server and not to be had back.
     Lost,
 }
@@ -112,20 +114,55 @@ impl OpenFile {
     /// §8.2.2), so that requests in flight never race with each other's changes.
     pub(crate) fn stateid(&self) -> Result<Stateid4> {
         match *self.held() {
-            Held::Open(stateid) | Held::Closing(stateid) => Ok(Stateid4 { seqid: 0, ..stateid }),
+            Held::Open(stateid) | Held::Closing { stateid, .. } | Held::Closed(stateid) => {
+                Ok(Stateid4 { seqid: 0, ..stateid })
+            }
             Held::Lost => Err(Error::StateLost),
         }
     }
 
-    pub(crate) fn reopened(&self, stateid: Stateid4) {
+    /// The server has opened it again under this stateid; `false` when nobody will close that open.
+    pub(crate) fn reopened(&self, new: Stateid4) -> bool {
         let mut held = self.held();
-        if let Held::Open(_) | Held::Lost = *held {
-            *held = Held::Open(stateid);
+        *held = match *held {
+            Held::Open(_) => Held::Open(new),
+            Held::Closing { .. } => Held::Closing { stateid: new, sent: false },
+            Held::Closed(_) | Held::Lost => return false,
+        };
+        true
+    }
+
+    /// It cannot be opened again, and what was locked in it is unlocked.
+    pub(crate) fn lose(&self) {
+        *self.held() = Held::Lost;
+        for owner in self.0.locks.all() {
+            owner.lose();
         }
     }
 
-    pub(crate) fn lose(&self) {
-        *self.held() = Held::Lost;
+    /// Whether it need not be opened again.
+    pub(crate) fn is_past(&self) -> bool {
+        !matches!(*self.held(), Held::Open(_))
+    }
+
+    /// The stateid for a CLOSE that goes out now.
+    pub(crate) fn closing_stateid(&self) -> Result<Stateid4> {
+        if let Held::Closing { sent, .. } = &mut *self.held() {
+            *sent = true;
+        }
+        self.stateid()
+    }
+
+    /// A CLOSE was answered; `false` when the server has opened the file again since that was sent.
+    pub(crate) fn closed(&self) -> bool {
+        let mut held = self.held();
+        if let Held::Closing { stateid, sent } = *held {
+            if !sent {
+                return false;
+            }
+            *held = Held::Closed(stateid);
+        }
+        true
     }
 }
 
@@ -162,15 +199,15 @@ impl Opens {
         let mut held = file.held();
         match *held {
             Held::Open(stateid) => {
-                *held = Held::Closing(stateid);
+                *held = Held::Closing { stateid, sent: false };
                 true
             }
-            Held::Closing(_) | Held::Lost => false,
+            Held::Closing { .. } | Held::Closed(_) | Held::Lost => false,
         }
     }
 
-    /// Every open file, for a reclaim.
+    /// Every open file, for a reclaim. What is lost is not among them.
     pub(crate) fn all(&self) -> Vec<OpenFile> {
-        self.files().values().cloned().collect()
+        self.files().values().filter(|file| !file.is_lost()).cloned().collect()
     }
 }

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use mock_mount_target::nfs::{Config, Profile};
-use mock_mount_target::{MockHandle, MockServer};
+use mock_mount_target::{FaultPlan, MockHandle, MockServer};
 use mount_target::{ChannelOptions, ConnectError, Connector};
 use nfs4_client::{
-    Along, Client, ClientOptions, Create, Cred, Dial, Dialling, Errno, Error, NewNode, OpenAccess, OpenHow, SetAttr,
+    Along, Client, ClientOptions, Create, Cred, Dial, Dialling, Errno, Error, LockKind, LockRange, NewNode, OpenAccess,
+    OpenHow, SetAttr,
 };
 
 /// All of a test; more than this is a hang.
@@ -48,6 +50,18 @@ fn cred() -> Cred {
     Cred::new(0, 0)
 }
 
+fn create() -> OpenHow {
+    let create = Some(Create::Exclusive(SetAttr::default()));
+    OpenHow { access: OpenAccess::Both, create, truncate: false }
+}
+
+/// The next answer to `operation` comes when its caller has stopped waiting, but not so late that the connection is
+/// given up.
+fn answer_late(mock: &MockHandle, operation: &str) {
+    let late = format!("[[fault]]\non = '{operation}'\ndo = 'delay'\nms = {}", (SOFT * 5 / 4).as_millis());
+    mock.add_faults(FaultPlan::from_toml(&late, 1).unwrap());
+}
+
 /// Until the server is reached again.
 async fn back(client: &Client) {
     while let Err(error) = client.getattr(&cred(), &client.root().0).await {
@@ -61,9 +75,7 @@ async fn what_was_never_sent_in_time_is_not_sent_later_but_a_file_is_closed() {
         let (mock, dial, client) = client(128).await;
         let root = client.root().0.clone();
         client.create(&cred(), &root, b"dir", NewNode::Directory, SetAttr::default()).await.unwrap();
-        let how =
-            OpenHow { access: OpenAccess::Both, create: Some(Create::Exclusive(SetAttr::default())), truncate: false };
-        let file = client.open(&cred(), &root, b"file", how).await.unwrap().file;
+        let file = client.open(&cred(), &root, b"file", create()).await.unwrap().file;
         dial.is_away.store(true, Ordering::Relaxed);
         mock.cut_all();
         while client.standing().connections > 0 {
@@ -99,6 +111,73 @@ async fn what_was_sent_and_not_answered_in_time_is_not_sent_again_and_a_new_sess
         client.shutdown().await;
         assert_eq!(client.counters().sessions, 2);
         assert!(mock.count_of("REMOVE") <= 1);
+        assert_eq!(mock.verdict(), Vec::<String>::new());
+    };
+    tokio::time::timeout(LIMIT, round).await.expect("it hangs");
+}
+
+/// The second try waits for the first to be given back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_that_is_given_too_late_is_given_back_before_its_owner_gets_it_anew() {
+    let round = async {
+        let (mock, _, client) = client(128).await;
+        let file = client.open(&cred(), &client.root().0, b"file", create()).await.unwrap().file;
+        let parts = [LockRange { first: 0, last: 9 }, LockRange { first: 20, last: 29 }];
+        answer_late(&mock, "LOCK");
+        assert!(matches!(client.lock(&file, 1, parts[0], LockKind::Write).await, Err(Error::TimedOut)));
+        for part in parts {
+            assert_eq!(client.lock(&file, 1, part, LockKind::Write).await.unwrap().conflict(), None);
+        }
+        assert_eq!(file.locks_of(1), parts.map(|part| (part, LockKind::Write)));
+        client.close(&file).await.unwrap();
+        client.shutdown().await;
+        assert_eq!(mock.count_of("LOCKU"), 1);
+        assert_eq!(mock.verdict(), Vec::<String>::new());
+    };
+    tokio::time::timeout(LIMIT, round).await.expect("it hangs");
+}
+
+/// The server keeps one lock for each byte of an owner: with the late one the earlier one goes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_that_goes_along_with_one_that_was_given_too_late_is_lost_and_said_to_be() {
+    let round = async {
+        let (mock, _, client) = client(128).await;
+        let file = client.open(&cred(), &client.root().0, b"file", create()).await.unwrap().file;
+        client.lock(&file, 1, LockRange { first: 0, last: 9 }, LockKind::Read).await.unwrap();
+        answer_late(&mock, "LOCK");
+        let late = client.lock(&file, 1, LockRange { first: 5, last: 14 }, LockKind::Write).await;
+        assert!(matches!(late, Err(Error::TimedOut)));
+        while !file.lost_locks() {
+            tokio::time::sleep(SOFT / 100).await;
+        }
+        assert_eq!(file.locks_of(1), [(LockRange { first: 0, last: 4 }, LockKind::Read)]);
+        client.close(&file).await.unwrap();
+        client.shutdown().await;
+        assert_eq!(mock.verdict(), Vec::<String>::new());
+    };
+    tokio::time::timeout(LIMIT, round).await.expect("it hangs");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_opened_too_late_is_closed_again() {
+    let round = async {
+        let (mock, _, client) = client(128).await;
+        let (cred, root) = (cred(), client.root().0.clone());
+        let file = client.open(&cred, &root, b"file", create()).await.unwrap().file;
+        client.close(&file).await.unwrap();
+        answer_late(&mock, "OPEN");
+        assert!(matches!(client.open(&cred, &root, b"other", create()).await, Err(Error::TimedOut)));
+        answer_late(&mock, "OPEN");
+        let read = client.open_and_read(&cred, file.handle(), None, OpenAccess::Read, 10).await;
+        assert!(matches!(read, Err(Error::TimedOut)));
+        answer_late(&mock, "OPEN");
+        let (attrs, data) = (SetAttr::default(), vec![Bytes::from_static(b"data")]);
+        let born = client.create_and_write(&cred, &root, b"new", OpenAccess::Both, attrs, data, None).await;
+        assert!(matches!(born, Err(Error::TimedOut)));
+        while mock.count_of("CLOSE") < 4 {
+            tokio::time::sleep(SOFT / 100).await;
+        }
+        client.shutdown().await;
         assert_eq!(mock.verdict(), Vec::<String>::new());
     };
     tokio::time::timeout(LIMIT, round).await.expect("it hangs");

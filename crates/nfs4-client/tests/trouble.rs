@@ -207,6 +207,183 @@ async fn a_write_outlives_a_restore_that_breaks_again_and_again() {
     tokio::time::timeout(LIMIT, round).await.expect("it hangs");
 }
 
+/// The first attempt never came to the server, and its session is gone, so that the client cannot know.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_first_attempt_cannot_have_done_is_not_taken_for_its_work() {
+    let round = async {
+        let mock = mock().await;
+        let client = client(&mock).await;
+        let (cred, root) = (cred(), client.root().0.clone());
+        let make = async |dir, name: &[u8]| {
+            client.create(&cred, dir, name, NewNode::Directory, SetAttr::default()).await.map(|made| made.handle)
+        };
+        let dir = make(&root, b"dir").await.unwrap();
+        make(&dir, b"child").await.unwrap();
+        client.create(&cred, &root, b"pipe", NewNode::Fifo, SetAttr::default()).await.unwrap();
+        let lose = |operation: &str| {
+            let plan = format!("[[fault]]\non = '{operation}'\ndo = 'cut_before_request'");
+            mock.add_faults(FaultPlan::from_toml(&plan, 1).unwrap());
+            mock.drop_sessions();
+        };
+        for name in [&b"dir"[..], b"pipe"] {
+            lose("CREATE");
+            assert_eq!(make(&root, name).await.unwrap_err().errno(), Errno::Exist);
+        }
+        lose("RENAME");
+        let renamed = client.rename(&cred, &root, b"missing", &dir, b"other").await;
+        assert_eq!(renamed.unwrap_err().errno(), Errno::NoEnt);
+        assert_eq!(mock.wire_faults_acted(), 3);
+        client.shutdown().await;
+        assert_eq!(mock.verdict(), Vec::<String>::new());
+    };
+    tokio::time::timeout(LIMIT, round).await.expect("it hangs");
+}
+
+/// The server has carried the first attempt out, so the sequence id of its slot is used up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_whose_answer_was_lost_is_not_used_again_when_the_repetition_is_refused() {
+    let round = async {
+        let mock = mock().await;
+        let client = client(&mock).await;
+        let file = client.open(&cred(), &client.root().0, b"file", create()).await.unwrap().file;
+        let faults = "[[fault]]\non = 'WRITE'\ndo = 'cut_before_reply'\n\
+                      [[fault]]\non = 'SEQUENCE'\ndo = 'status'\nstatus = 'NFS4ERR_REQ_TOO_BIG'\nnth = 2";
+        mock.add_faults(FaultPlan::from_toml(faults, 1).unwrap());
+        let write = |text: &'static str| {
+            client.write(&file, 0, vec![Bytes::from_static(text.as_bytes())], Stability::FileSync, None)
+        };
+        write("one").await.unwrap_err();
+        assert_eq!(mock.faults_acted(), 2);
+        write("two").await.unwrap();
+        assert_eq!(&client.read(&file, 0, 100).await.unwrap().data[..], b"two");
+        client.close(&file).await.unwrap();
+        client.shutdown().await;
+        assert_eq!(client.counters().sessions, 1);
+        assert_eq!(mock.verdict(), Vec::<String>::new());
+    };
+    tokio::time::timeout(LIMIT, round).await.expect("it hangs");
+}
+
+/// Lets `lose` happen, and closes a file while it is being opened again for that.
+async fn closed_while_it_is_opened_again(lose: impl Fn(&MockHandle)) {
+    let round = async {
+        let mock = mock().await;
+        let client = client(&mock).await;
+        let file = client.open(&cred(), &client.root().0, b"file", create()).await.unwrap().file;
+        let other = client.open(&cred(), &client.root().0, b"other", create()).await.unwrap().file;
+        let delay = "[[fault]]\non = 'OPEN'\ndo = 'delay'\nms = 200\ntimes = 2";
+        mock.add_faults(FaultPlan::from_toml(delay, 1).unwrap());
+        lose(&mock);
+        // Comes back when everything is opened again.
+        let reading = client.read(&other, 0, 1);
+        let closing = async {
+            while mock.count_of("OPEN") < 4 {
+                tokio::task::yield_now().await;
+            }
+            client.close(&file).await.unwrap();
+        };
+        tokio::join!(reading, closing).0.unwrap();
+        client.close(&other).await.unwrap();
+        client.shutdown().await;
+        assert_eq!(mock.verdict(), Vec::<String>::new());
+    };
+    tokio::time::timeout(LIMIT, round).await.expect("it hangs");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_closed_while_it_is_reclaimed_does_not_stay_open() {
+    closed_while_it_is_opened_again(|mock| mock.restart(true)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_closed_while_it_is_opened_again_does_not_stay_open() {
+    closed_while_it_is_opened_again(|mock| mock.revoke_all_state(nfs4_client::Nfs4Error::Expired)).await;
+}
+
+/// Each revoked stateid that is not given back keeps the server's flag up.
+#[tokio::test(flavor = "multi_thread")]
+async fn revoked_locks_are_acknowledged_like_the_open_that_they_belong_to() {
+    let round = async {
+        let mock = mock().await;
+        let client = client(&mock).await;
+        let file = client.open(&cred(), &client.root().0, b"file", create()).await.unwrap().file;
+        client.lock(&file, 1, LockRange::ALL, LockKind::Write).await.unwrap();
+        mock.revoke_all_state(nfs4_client::Nfs4Error::AdminRevoked);
+        client.write(&file, 0, vec![Bytes::from_static(b"data")], Stability::FileSync, None).await.unwrap();
+        assert!(file.lost_locks());
+        assert_eq!(mock.count_of("FREE_STATEID"), 2);
+        client.close(&file).await.unwrap();
+        client.shutdown().await;
+        assert_eq!(mock.verdict(), Vec::<String>::new());
+    };
+    tokio::time::timeout(LIMIT, round).await.expect("it hangs");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_file_is_lost_with_its_locks_and_stays_so_at_the_next_restart() {
+    let round = async {
+        let mock = mock().await;
+        let client = client(&mock).await;
+        let file = client.open(&cred(), &client.root().0, b"file", create()).await.unwrap().file;
+        client.lock(&file, 1, LockRange::ALL, LockKind::Write).await.unwrap();
+        let refused = "[[fault]]\non = 'OPEN'\ndo = 'status'\nstatus = 'NFS4ERR_ACCESS'\ntimes = 2";
+        mock.add_faults(FaultPlan::from_toml(refused, 1).unwrap());
+        for _ in 0..2 {
+            mock.restart(true);
+            client.getattr(&cred(), file.handle()).await.unwrap();
+            assert!(file.is_lost() && file.lost_locks());
+            assert_eq!(file.locks_of(1), []);
+        }
+        assert_eq!((mock.count_of("OPEN"), mock.count_of("LOCK")), (3, 1));
+        client.close(&file).await.unwrap();
+        client.shutdown().await;
+        assert_eq!(mock.verdict(), Vec::<String>::new());
+    };
+    tokio::time::timeout(LIMIT, round).await.expect("it hangs");
+}
+
+/// Nothing can be reclaimed after it, and nobody knows whether the server took it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_reclaimed_outlives_a_break_at_the_end_of_reclaiming() {
+    for cut in ["cut_before_request", "cut_before_reply"] {
+        let round = async {
+            let mock = mock().await;
+            let client = client(&mock).await;
+            let file = client.open(&cred(), &client.root().0, b"file", create()).await.unwrap().file;
+            client.lock(&file, 1, LockRange::ALL, LockKind::Write).await.unwrap();
+            let plan = format!("[[fault]]\non = 'RECLAIM_COMPLETE'\ndo = '{cut}'");
+            mock.add_faults(FaultPlan::from_toml(&plan, 1).unwrap());
+            mock.restart(true);
+            client.write(&file, 0, vec![Bytes::from_static(b"data")], Stability::FileSync, None).await.unwrap();
+            assert_eq!(mock.wire_faults_acted(), 1);
+            assert!(!file.lost_locks(), "{cut}");
+            assert_eq!(file.locks_of(1), [(LockRange::ALL, LockKind::Write)]);
+            client.unlock(&file, 1, LockRange::ALL).await.unwrap();
+            client.close(&file).await.unwrap();
+            client.shutdown().await;
+            assert_eq!(mock.verdict(), Vec::<String>::new());
+        };
+        tokio::time::timeout(LIMIT, round).await.expect("it hangs");
+    }
+}
+
+/// The second break costs 100 ms, the next twice as much, and so on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_hangs_up_at_each_request_is_not_asked_at_full_speed() {
+    let round = async {
+        let mock = mock().await;
+        let client = client(&mock).await;
+        let breaks = "[[fault]]\non = 'GETATTR'\ndo = 'cut_before_request'\ntimes = 5";
+        mock.add_faults(FaultPlan::from_toml(breaks, 1).unwrap());
+        let began = std::time::Instant::now();
+        client.getattr(&cred(), &client.root().0).await.unwrap();
+        assert!(began.elapsed() >= Duration::from_millis(1500), "{:?}", began.elapsed());
+        client.shutdown().await;
+        assert_eq!(mock.verdict(), Vec::<String>::new());
+    };
+    tokio::time::timeout(LIMIT, round).await.expect("it hangs");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_makes_no_sense_is_an_error_and_leaves_a_client_that_works() {
     for fault in ["do = 'unknown_arm'", "do = 'random_result'"] {
