@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mock_mount_target::{MockHandle, MockServer};
+use mock_mount_target::{FaultPlan, MockHandle, MockServer};
 use nix::sys::signal::Signal;
 use whole_product_tests::{ANSWER, Lab, Running, run};
 
@@ -104,6 +104,31 @@ async fn umount_ends_the_process_also_while_the_mount_lives_on_in_another_namesp
             mounted.umount()
         },
         true,
+    )
+    .await;
+}
+
+/// A service manager starts what has failed again, and the folder was to be away. Whoever asked has been told.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_umount_could_not_write_is_told_by_umount_and_the_mount_ends_in_order() {
+    with_mock(
+        |mock, lab| {
+            let mut product = foreground(lab, mock)?;
+            let plan = "[[fault]]\non = 'WRITE'\ndo = 'status'\nstatus = 'NOSPC'\ntimes = 1000\n";
+            mock.add_faults(FaultPlan::from_toml(plan, 1)?);
+            // A file that is open elsewhere is not in the way of unmounting here. Nothing may close a copy of it, which
+            // would write it and hear of the failure.
+            let lost = lab.folder().join("lost");
+            let script = format!("exec > '{}'; printf 12345; exec sleep 120", lost.display());
+            let mut elsewhere = Command::new("unshare");
+            let _elsewhere = Running::start(elsewhere.args(["-m", "--propagation", "private", "sh", "-c", &script]))?;
+            wait_for("written elsewhere", || fs::metadata(&lost).is_ok_and(|file| file.len() == 5));
+            let done = run(&mut lab.product(["umount".as_ref(), lab.folder().as_os_str()]), END)?;
+            assert_eq!((done.code(), done.stderr.contains("lost (5 bytes, NoSpc)")), (16, true), "{done:?}");
+            assert_eq!(product.code(END)?, 0);
+            lab.assert_clean()
+        },
+        false,
     )
     .await;
 }

@@ -39,8 +39,17 @@ fn ask(lab: &Lab, arguments: &[&str]) -> Done {
 }
 
 fn units(lab: &Lab) -> Vec<PathBuf> {
-    let files = fs::read_dir(lab.path("home/.config/systemd/user")).into_iter().flatten().flatten();
-    files.map(|entry| entry.path()).collect()
+    services(lab, "home/.config/systemd/user")
+}
+
+/// What the user's manager of systemd starts at a login.
+fn wanted(lab: &Lab) -> Vec<PathBuf> {
+    services(lab, "home/.config/systemd/user/default.target.wants")
+}
+
+fn services(lab: &Lab, folder: &str) -> Vec<PathBuf> {
+    let files = fs::read_dir(lab.path(folder)).into_iter().flatten().flatten().map(|entry| entry.path());
+    files.filter(|file| file.extension().is_some_and(|ending| ending == "service")).collect()
 }
 
 fn asked(lab: &Lab) -> Vec<String> {
@@ -107,14 +116,16 @@ async fn what_a_login_starts_mounts_the_folder_and_stays_away_once_it_is_unmount
 }
 
 #[test]
-fn without_a_service_manager_the_job_is_written_and_the_sentence_says_so() {
+fn without_a_service_manager_the_job_is_there_at_the_next_login_all_the_same() {
     let nobody = lab("exit 0");
     fs::remove_file(nobody.path("bin/systemctl")).unwrap();
     let folder = nobody.folder().display().to_string();
     let mut install = login(&nobody, &["install", "--plain", "127.0.0.1", &folder]);
     let done = run(install.env("PATH", nobody.path("bin")), ANSWER).unwrap().ok().unwrap();
     assert!(done.stdout.contains("not now (systemctl cannot be started"), "{}", done.stdout);
-    assert_eq!(units(&nobody).len(), 1);
+    let [unit] = &units(&nobody)[..] else { panic!("{:?}", units(&nobody)) };
+    let [link] = &wanted(&nobody)[..] else { panic!("nothing starts it: {:?}", wanted(&nobody)) };
+    assert_eq!((link.file_name(), &fs::canonicalize(link).unwrap()), (unit.file_name(), &unit.canonicalize().unwrap()));
 
     // One that has no session to speak to, as in a container.
     let deaf = lab("echo 'Failed to connect to bus' >&2; exit 1");
@@ -125,18 +136,25 @@ fn without_a_service_manager_the_job_is_written_and_the_sentence_says_so() {
         "{}",
         done.stdout
     );
-    assert_eq!(units(&deaf).len(), 1);
+    assert_eq!((units(&deaf).len(), wanted(&deaf).len()), (1, 1));
     let listed = ask(&deaf, &["list"]).ok().unwrap().stdout;
     assert!(listed.contains("does not run"), "{listed}");
+    // `disable` cannot be said to it either.
+    ask(&deaf, &["remove", &folder]).ok().unwrap();
+    assert_eq!((units(&deaf), wanted(&deaf)), (Vec::new(), Vec::new()));
 }
 
 #[test]
 fn a_job_that_cannot_be_started_leaves_nothing_behind() {
-    let lab = lab("case $2 in enable) echo no such luck >&2; exit 5;; esac");
+    // It has the links made before it starts the job.
+    let lab = lab("case $2 in enable)
+           wants=$HOME/.config/systemd/user/default.target.wants; mkdir $wants; ln -s ../$4 $wants
+           echo no such luck >&2; exit 5;;
+         esac");
     let folder = lab.folder().display().to_string();
     let done = ask(&lab, &["install", "--plain", "127.0.0.1", &folder]);
     assert_eq!((done.code(), done.stderr.contains("no such luck")), (1, true), "{done:?}");
-    assert_eq!(units(&lab), Vec::<PathBuf>::new());
+    assert_eq!((units(&lab), wanted(&lab)), (Vec::new(), Vec::new()));
 }
 
 #[test]
@@ -157,7 +175,7 @@ fn what_mount_would_refuse_is_refused_before_anything_is_written() {
 }
 
 #[test]
-fn paths_of_a_job_are_absolute_and_a_log_may_be_named_in_front() {
+fn paths_of_a_job_are_absolute_and_options_of_every_verb_may_stand_in_front() {
     let lab = lab("");
     let ca = lab.path("ca.pem");
     fs::write(&ca, "").unwrap();
@@ -171,6 +189,8 @@ fn paths_of_a_job_are_absolute_and_a_log_may_be_named_in_front() {
         "--log-file",
         "x.log",
         "install",
+        "--log-level",
+        "debug",
         "-o",
         "ro,ca_file=ca.pem",
         "--profile",
@@ -182,7 +202,8 @@ fn paths_of_a_job_are_absolute_and_a_log_may_be_named_in_front() {
     let text = fs::read_to_string(&units(&lab)[0]).unwrap();
     let at = |name: &str| lab.path(".").canonicalize().unwrap().join(name).display().to_string();
     let wanted = format!(
-        "\"--log-file\",\"{}\",\"-o\",\"ro,ca_file={}\",\"--profile\",\"folder\",\"fs-1\",\"{}\"]",
+        "\"--log-level\",\"debug\",\"--log-file\",\"{}\",\"-o\",\"ro,ca_file={}\",\
+         \"--profile\",\"folder\",\"fs-1\",\"{}\"]",
         at("x.log"),
         at("ca.pem"),
         at("folder")
@@ -219,4 +240,28 @@ fn a_mount_that_waits_for_the_network_ends_when_it_is_told_to() {
     }
     waiting.signal(Signal::SIGTERM).unwrap();
     assert_eq!(waiting.code(ANSWER).unwrap(), 7);
+}
+
+/// Whoever waits at the terminal may give up, and nobody is left to see a mount that comes later.
+#[test]
+fn a_mount_that_waits_in_the_background_ends_with_whoever_waits_for_it() {
+    let lab = Lab::new(PRODUCT, LIMIT).unwrap();
+    let owner = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let target = owner.local_addr().unwrap().to_string();
+    drop(owner);
+    let mut mount = lab.product(["mount", "--wait-for-network", "--plain", &target]);
+    let mut waiting = Running::start(mount.arg(lab.folder())).unwrap();
+    let log_says = |word: &str| {
+        let start = Instant::now();
+        while !lab.log().contains(word) {
+            assert!(start.elapsed() < ANSWER * 2, "no `{word}` in: {}", lab.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    // More than once: by then the copy has left the terminal.
+    log_says("pause=2s");
+    assert!(waiting.goes_on());
+    waiting.signal(Signal::SIGINT).unwrap();
+    assert_eq!(waiting.code(ANSWER).unwrap(), -1);
+    log_says("ERROR");
 }

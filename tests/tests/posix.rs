@@ -301,11 +301,19 @@ os.pwrite(f.fileno(), b'written', 9000)
 assert shared[9000:9007] == b'written'
 shared.flush()
 shared.close(); private.close(); f.close()
+f = open('map', 'a+b')
+appended = mmap.mmap(f.fileno(), 0)
+appended[100:106] = b'place!'
+appended.flush()
+f.write(b'end'); f.flush()
+appended.close(); f.close()
 ";
     run(Command::new("python3").args(["-c", script]).current_dir(root), SOON)?.ok()?;
     let content = fs::read(root.join("map"))?;
     assert_eq!((&content[5000..5006], &content[..7]), (&b"shared"[..], &b"aaaaaaa"[..]));
     assert_eq!(&content[9000..9007], b"written");
+    // A map writes in its place, also through a descriptor that appends.
+    assert_eq!((&content[100..106], &content[10_000..]), (&b"place!"[..], &b"end"[..]));
     Ok(())
 }
 

@@ -11,6 +11,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
@@ -19,7 +20,8 @@ use crate::printable::printable;
 
 /// The hidden option that tells the copy that it is one.
 pub const OPTION: &str = "background-copy";
-/// How long the copy may take to say anything: each of its steps has a limit of its own, and this is more than their sum.
+/// How long a copy may take to say anything that does not wait for the network: each of its steps has a limit of its
+/// own, and this is more than their sum.
 const WORD_WITHIN: Duration = Duration::from_mins(3);
 /// How long the folder may take to become a mount once the copy says so: macOS mounts behind the caller's back.
 const APPEARS_WITHIN: Duration = Duration::from_secs(20);
@@ -43,6 +45,14 @@ pub enum Reporter {
 }
 
 impl Reporter {
+    /// The process that waits for the report and may be gone before it.
+    pub fn parent(self) -> Option<Pid> {
+        match self {
+            Self::Terminal => None,
+            Self::Parent => Some(nix::unistd::getppid()),
+        }
+    }
+
     /// Everything stands. An error means that nobody waits for it any more.
     pub fn ready(self, sentence: &str) -> io::Result<()> {
         match self {
@@ -89,8 +99,13 @@ pub fn leave_terminal() -> Result<(), Failure> {
 }
 
 /// In the first process: starts the copy with the same arguments and waits until `folder` is mounted. Returns what
-/// the copy wants to be printed.
-pub fn start_copy<'a>(arguments: impl Iterator<Item = &'a OsString>, folder: &Path) -> Result<String, Failure> {
+/// the copy wants to be printed. A copy that `waits_for_network` may take as long as it likes: until it is told to end,
+/// or this process is gone.
+pub fn start_copy<'a>(
+    arguments: impl Iterator<Item = &'a OsString>,
+    folder: &Path,
+    waits_for_network: bool,
+) -> Result<String, Failure> {
     let failed = |what: &str, error: &dyn std::fmt::Display| {
         Failure::Other(format!("the background process {what} ({error}); try again with --foreground to see why"))
     };
@@ -103,7 +118,8 @@ pub fn start_copy<'a>(arguments: impl Iterator<Item = &'a OsString>, folder: &Pa
         .stderr(Stdio::null())
         .spawn()
         .map_err(|error| failed("could not be started", &error))?;
-    let said = match copy.stdout.take().map(|output| first_line(output, WORD_WITHIN)) {
+    let limit = if waits_for_network { None } else { Some(WORD_WITHIN) };
+    let said = match copy.stdout.take().map(|output| first_line(output, limit)) {
         Some(Heard::Line(line)) => line,
         Some(Heard::Nothing) => {
             end(&mut copy, folder);
@@ -135,8 +151,8 @@ enum Heard {
     Nothing,
 }
 
-/// Reads a line for at most so long.
-fn first_line(output: ChildStdout, limit: Duration) -> Heard {
+/// Reads a line for at most so long, if there is a limit.
+fn first_line(output: ChildStdout, limit: Option<Duration>) -> Heard {
     let (tell, told) = mpsc::sync_channel(1);
     // It ends with the line, or with this process.
     let reading = std::thread::Builder::new().spawn(move || {
@@ -145,10 +161,14 @@ fn first_line(output: ChildStdout, limit: Duration) -> Heard {
         // Nobody waits for it any more when the time is over.
         let _ = tell.send(outcome);
     });
-    match (reading, told.recv_timeout(limit)) {
-        (Err(error), _) | (_, Ok(Err(error))) => Heard::Error(error),
-        (_, Ok(Ok(line))) => Heard::Line(line),
-        (_, Err(_)) => Heard::Nothing,
+    let outcome = match limit {
+        Some(limit) => told.recv_timeout(limit).ok(),
+        None => told.recv().ok(),
+    };
+    match (reading, outcome) {
+        (Err(error), _) | (_, Some(Err(error))) => Heard::Error(error),
+        (_, Some(Ok(line))) => Heard::Line(line),
+        (_, None) => Heard::Nothing,
     }
 }
 
@@ -193,16 +213,19 @@ mod tests {
 
     #[test]
     fn a_copy_that_says_nothing_is_not_waited_for_without_end() {
-        let run = |script: &str| {
+        let run = |script: &str, limit: Option<Duration>| {
             let copy = Command::new("sh").args(["-c", script]).stdout(Stdio::piped()).spawn();
             let mut copy = copy.unwrap();
-            let heard = first_line(copy.stdout.take().unwrap(), Duration::from_secs(2));
+            let heard = first_line(copy.stdout.take().unwrap(), limit);
             end(&mut copy, Path::new("/nonexistent"));
             heard
         };
-        assert!(matches!(run("exec sleep 600"), Heard::Nothing));
-        assert!(matches!(run("echo one; exec sleep 600"), Heard::Line(line) if line == "one\n"));
-        assert!(matches!(run("exit 3"), Heard::Line(line) if line.is_empty()));
+        let limit = Some(Duration::from_secs(2));
+        assert!(matches!(run("exec sleep 600", limit), Heard::Nothing));
+        for limit in [limit, None] {
+            assert!(matches!(run("echo one; exec sleep 600", limit), Heard::Line(line) if line == "one\n"));
+            assert!(matches!(run("exit 3", limit), Heard::Line(line) if line.is_empty()));
+        }
     }
 
     #[test]

@@ -41,6 +41,9 @@ pub struct LogArgs {
     /// In the background the default is a file that `status` names and `logs` shows.
     #[arg(long, value_name = "FILE", global = true, help_heading = "Everywhere")]
     pub log_file: Option<PathBuf>,
+    /// Whether the level was typed, and is not that of the environment or the usual one.
+    #[arg(skip)]
+    pub is_level_typed: bool,
 }
 
 /// The log file of mounts in the background on `folder`, an absolute path.

@@ -8,17 +8,23 @@
 use std::future::Future;
 use std::time::Duration;
 
+use nix::unistd::{Pid, getppid};
+
 use crate::failure::Failure;
 use crate::serve::Signals;
 
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(30);
+/// How often a process looks whether its parent is still there.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// How long to wait before the next try, and whether to go on at all.
 #[derive(Debug)]
 pub struct Patience {
     next: Duration,
     signals: Signals,
+    /// Who waits for the outcome.
+    parent: Option<Pid>,
 }
 
 /// What a signal does to an attempt that is under way.
@@ -26,12 +32,12 @@ pub struct Patience {
 pub enum UnderWay {
     /// It is dropped.
     Dropped,
-    /// It is left alone: it listens by itself, and must not be dropped half-way.
+    /// It is left alone: it listens for signals by itself, and must not be dropped half-way.
     LeftAlone,
 }
 
-/// Does `work`; as long as there is patience, again and again while its failure may pass. A signal ends that with the
-/// last failure.
+/// Does `work`; as long as there is patience, again and again while its failure may pass. A signal, or the end of
+/// whoever waits for the outcome, ends that with the last failure.
 pub async fn patiently<T, W>(
     patience: &mut Option<Patience>,
     under_way: UnderWay,
@@ -46,12 +52,12 @@ where
         tokio::select! {
             biased;
             // It may have come while nobody waited for it.
-            () = patience.signals.any() => return Err(last),
+            () = patience.over() => return Err(last),
             () = std::future::ready(()) => {}
         }
         let outcome = tokio::select! {
             outcome = work() => outcome,
-            () = patience.signals.any(), if under_way == UnderWay::Dropped => return Err(last),
+            () = patience.over(), if under_way == UnderWay::Dropped => return Err(last),
         };
         last = match outcome {
             Err(failure) if may_pass(&failure) => failure,
@@ -60,7 +66,7 @@ where
         let pause = pause(&mut patience.next);
         tracing::warn!(failure = %last, ?pause, "waiting for the network");
         tokio::select! {
-            () = patience.signals.any() => return Err(last),
+            () = patience.over() => return Err(last),
             () = tokio::time::sleep(pause) => {}
         }
     }
@@ -79,10 +85,25 @@ fn pause(next: &mut Duration) -> Duration {
 }
 
 impl Patience {
-    /// From here on signals end the waiting, and not the process.
-    pub fn new() -> Result<Self, Failure> {
+    /// From here on signals end the waiting, and not the process. So does the end of `parent`, which is this process's:
+    /// one that has left the terminal's session gets no Ctrl-C from there any more.
+    pub fn new(parent: Option<Pid>) -> Result<Self, Failure> {
         let signals = Signals::new().map_err(|error| Failure::Other(format!("signals cannot be heard: {error}")))?;
-        Ok(Self { next: FIRST, signals })
+        Ok(Self { next: FIRST, signals, parent })
+    }
+
+    /// Returns when a signal has come or the parent is gone.
+    async fn over(&mut self) {
+        let parent = self.parent;
+        let orphaned = async {
+            while parent.is_none_or(|parent| getppid() == parent) {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        tokio::select! {
+            () = self.signals.any() => {}
+            () = orphaned => {}
+        }
     }
 }
 
@@ -116,7 +137,7 @@ mod tests {
     /// The exit code, and how many attempts there were, when the process is signalled in the middle of attempt number
     /// `signalled`, which then takes `takes`. All attempts fail with code 7.
     async fn signalled(under_way: UnderWay, signalled: u32, takes: Duration) -> (u8, u32) {
-        let mut patience = Some(Patience::new().unwrap());
+        let mut patience = Some(Patience::new(None).unwrap());
         let mut attempts = 0;
         let work = || {
             attempts += 1;
@@ -139,6 +160,15 @@ mod tests {
         assert_eq!(signalled(UnderWay::Dropped, 1, for_ever).await, (1, 1));
         // Before the second there was a pause.
         assert_eq!(signalled(UnderWay::Dropped, 2, for_ever).await, (7, 2));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_waited_for_once_the_parent_is_gone() {
+        // This is not its parent.
+        let mut patience = Some(Patience::new(Some(Pid::this())).unwrap());
+        let work = || async { Err::<(), _>(failure(7)) };
+        let outcome = tokio::time::timeout(LIMIT, patiently(&mut patience, UnderWay::LeftAlone, work)).await;
+        assert_eq!(outcome.expect("it waits for ever").unwrap_err().code(), 1);
     }
 
     #[tokio::test]

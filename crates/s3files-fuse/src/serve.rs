@@ -152,6 +152,8 @@ impl Mounted {
         let mut signals = Signals::new().map_err(own)?;
         let what = source.what();
         let read_only = vfs_options.read_only;
+        let kernel_judges = !options.allow_other || options.default_permissions;
+        let vfs_options = VfsOptions { kernel_judges, ..vfs_options };
         let local = open_local(&source, &options).await?;
         let about = About {
             folder: folder.clone(),
@@ -277,12 +279,14 @@ impl Mounted {
                 },
             }
         };
-        if let End::Asked(answer) = end {
-            say(answer, Answer::Unmounted { unwritten: unwritten.clone() }).await;
-        }
+        let is_told = match end {
+            End::Asked(answer) => say(answer, Answer::Unmounted { unwritten: unwritten.clone() }).await,
+            End::Outside | End::Signal => false,
+        };
         // The socket goes last: while it is there, another mount on this folder is not finished.
         drop(self.control);
-        lost(unwritten)
+        // A failure has service managers mount the folder again, which was to be away; whoever asked knows of it.
+        if is_told { Ok(()) } else { lost(unwritten) }
     }
 
     /// Unmounts now and writes everything back.
@@ -404,12 +408,10 @@ async fn unmount(folder: PathBuf, detach: bool) -> io::Result<()> {
     tokio::task::spawn_blocking(move || fuse::unmount(&folder, detach)).await.map_err(io::Error::other)?
 }
 
-/// Gives an answer and waits until it is on its way.
-async fn say(to: oneshot::Sender<(Answer, oneshot::Sender<()>)>, answer: Answer) {
+/// Gives an answer and waits until it is on its way; false if it does not get there.
+async fn say(to: oneshot::Sender<(Answer, oneshot::Sender<()>)>, answer: Answer) -> bool {
     let (tell, sent) = oneshot::channel();
-    if to.send((answer, tell)).is_ok() {
-        let _ = tokio::time::timeout(LAST_WORD, sent).await;
-    }
+    to.send((answer, tell)).is_ok() && matches!(tokio::time::timeout(LAST_WORD, sent).await, Ok(Ok(())))
 }
 
 fn describe(unwritten: &[Unwritten]) -> Vec<String> {

@@ -7,11 +7,11 @@ use std::time::Instant;
 use nfs4_client::{Copied, Cred, Errno, OpenAccess, Stability};
 
 use crate::error::{Error, Result};
-use crate::files::OpenHandle;
+use crate::files::{OpenHandle, Telling};
 use crate::lacks::Feature;
 use crate::types::Fh;
 use crate::vfs::Vfs;
-use crate::write::flush::Goal;
+use crate::write::flush::{Goal, Manner};
 
 /// Most bytes that the server is asked to copy at once: its answer has to come before the connection is taken for dead.
 const MOST_AT_SERVER: u64 = 128 << 20;
@@ -136,7 +136,8 @@ impl Vfs {
             match self.copy_piece(from, offset_from + done, to, offset_to + done, PIECE.min(length - done)).await {
                 Ok(0) => break,
                 Ok(count) => done += count,
-                Err(error) if done == 0 => return Err(error),
+                // What is lost may be of this copy, and the handle has told it now.
+                Err(error) if done == 0 || matches!(error, Error::Writeback(_)) => return Err(error),
                 Err(error) => {
                     tracing::debug!(%error, done, "a copy ends early");
                     break;
@@ -145,7 +146,7 @@ impl Vfs {
         }
         if done > 0 && to.flags.is_synchronous() {
             self.flush_node(&to.node, Goal::Stable).await;
-            Self::tell_failure(to)?;
+            Self::tell_failure(to, Telling::Write)?;
         }
         Ok(done)
     }
@@ -154,7 +155,7 @@ impl Vfs {
         let mut count = 0;
         for piece in self.read_cached(from, source, size).await? {
             let len = piece.len() as u64;
-            self.write_back(to, target + count, piece, false).await?;
+            self.write_back(to, target + count, piece, Manner::At).await?;
             count += len;
         }
         Ok(count)

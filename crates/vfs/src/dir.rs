@@ -271,14 +271,20 @@ impl Vfs {
             Ok(items) => items,
         };
         let now = Instant::now();
-        let entry_ttl = Self::name_ttl(dir, now);
+        let entry_ttl = self.name_ttl(dir, now);
+        // What a name meant when the listing was read, it may mean no longer since a change of ours. Then the kernel asks.
+        let means = |item: &Item| {
+            let mut state = dir.lock();
+            let names = &state.dir().names;
+            names.edits() == listing.edits || names.last_known(&item.name) == item.id
+        };
         for (index, item) in (first..).zip(items) {
             let cost = per_item + item.name.len();
             if cost > room && !out.is_empty() {
                 break;
             }
             room = room.saturating_sub(cost);
-            let pin = item.id.filter(|_| plus).and_then(|id| self.mount().table.lock().resolve(id));
+            let pin = item.id.filter(|_| plus && means(&item)).and_then(|id| self.mount().table.lock().resolve(id));
             let entry = pin.as_ref().and_then(|node| {
                 let (attr, attr_ttl) = node.lock().fresh(now)?;
                 Some(Entry { attr, generation: node.id.serial, entry_ttl, attr_ttl })

@@ -51,13 +51,21 @@ impl Vfs {
     /// Tells whoever wants to know that a file is gone after a name of it was removed, which seemed to be its last, and waits
     /// until they have heard. One round trip where the file may have another name that nobody here has heard of.
     pub(crate) async fn say_farewell(&self, cred: &Cred, node: &Arc<Node>) {
-        let Some(farewell) = self.mount().farewell.lock().clone() else { return };
+        if self.mount().farewell.lock().is_none() {
+            return;
+        }
         if node.kind != FileKind::Directory && self.mount().client.limits().hard_links {
             let asked = self.mount().client.getattr(cred, &node.handle).await;
             if !asked.is_err_and(|error| error.status() == Some(Nfs4Error::Stale)) {
                 return;
             }
         }
+        self.tell_farewell(node).await;
+    }
+
+    /// The same for a file that the server no longer knows after that.
+    pub(crate) async fn tell_farewell(&self, node: &Arc<Node>) {
+        let Some(farewell) = self.mount().farewell.lock().clone() else { return };
         let node = Arc::clone(node);
         if tokio::task::spawn_blocking(move || farewell.gone(node.handle.as_bytes())).await.is_err() {
             tracing::warn!("what was kept for a file that is gone stays behind");

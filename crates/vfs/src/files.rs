@@ -7,16 +7,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use nfs4_client::{Cred, OpenAccess, OpenFile};
+use nfs4_client::{Cred, Errno, OpenAccess, OpenFile};
 
 use crate::error::{Error, Result};
-use crate::node::{Node, ServerOpen};
+use crate::node::{FileState, Node, ServerOpen};
 use crate::read::fetch::reaches_stale_end;
 use crate::read::planner::Planner;
 use crate::sync::Locked;
 use crate::types::{Fh, OpenFlags, Unwritten};
 use crate::vfs::Vfs;
-use crate::write::flush::Goal;
+use crate::write::flush::{Goal, Manner};
 
 /// A file that a program has open.
 #[derive(Debug)]
@@ -25,14 +25,66 @@ pub(crate) struct OpenHandle {
     pub(crate) open: Arc<ServerOpen>,
     pub(crate) flags: OpenFlags,
     pub(crate) planner: Locked<Planner>,
-    /// How many failures to write this handle has told of.
-    pub(crate) failures_seen: Locked<u64>,
+    pub(crate) told: Locked<Told>,
+}
+
+/// Up to which failure to write a handle has told, and by what.
+///
+/// What a write has told, close and fsync tell again: the error may have reached the program as a short count. What a
+/// close has told is told again by all: it may have been that of a descriptor which a child process has inherited. What
+/// fsync has told is told.
+#[derive(Debug)]
+pub(crate) struct Told {
+    by_write: u64,
+    by_sync: u64,
+    at_all: u64,
+}
+
+/// Who is told of a failure to write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Telling {
+    /// Write, once.
+    Write,
+    /// The close of a descriptor, each time.
+    Close,
+    /// Fsync, once.
+    Sync,
+    /// Nobody but the log, where it was not told before.
+    Log,
+}
+
+impl Told {
+    /// Whether there is a failure to tell of, which is told now.
+    fn tell(&mut self, telling: Telling, failures: u64) -> bool {
+        let told = match telling {
+            Telling::Write => self.by_write,
+            Telling::Close | Telling::Sync => self.by_sync,
+            Telling::Log => self.at_all,
+        };
+        if told == failures {
+            return false;
+        }
+        self.at_all = failures;
+        if matches!(telling, Telling::Write | Telling::Sync) {
+            self.by_write = failures;
+        }
+        if telling == Telling::Sync {
+            self.by_sync = failures;
+        }
+        true
+    }
 }
 
 impl OpenHandle {
     /// One that has told of so many failures to write.
     pub(crate) fn new(node: Arc<Node>, open: Arc<ServerOpen>, flags: OpenFlags, failures: u64) -> Self {
-        Self { node, open, flags, planner: Locked::default(), failures_seen: Locked::new(failures) }
+        let told = Told { by_write: failures, by_sync: failures, at_all: failures };
+        Self { node, open, flags, planner: Locked::default(), told: Locked::new(told) }
+    }
+
+    /// A failure to write that is to be told now.
+    pub(crate) fn untold(&self, file: &FileState, telling: Telling) -> Option<Errno> {
+        self.told.lock().tell(telling, file.failures).then_some(file.last_failure).flatten()
     }
 }
 
@@ -64,8 +116,21 @@ impl Vfs {
     /// Writes at `offset`, or at the end of a file opened for appending. Returns how many bytes: all.
     ///
     /// # Errors
-    /// Also those of earlier writes, where they have become known since.
+    /// Also those of earlier writes, where they have become known since, once.
     pub async fn write(&self, cred: &Cred, _ino: u64, fh: Fh, offset: u64, data: Bytes) -> Result<u32> {
+        self.write_by(cred, fh, offset, data, false).await
+    }
+
+    /// Writes what a program has changed through a map, and the kernel sends when it likes through any open for writing: at
+    /// `offset`, also where the open is for appending. Returns how many bytes: all.
+    ///
+    /// # Errors
+    /// Those of earlier writes are left to `close` and `fsync`: the kernel would not send the bytes again.
+    pub async fn write_mapped(&self, cred: &Cred, _ino: u64, fh: Fh, offset: u64, data: Bytes) -> Result<u32> {
+        self.write_by(cred, fh, offset, data, true).await
+    }
+
+    async fn write_by(&self, cred: &Cred, fh: Fh, offset: u64, data: Bytes, mapped: bool) -> Result<u32> {
         self.writable()?;
         if self.write_newborn(fh, offset, &data) {
             return Ok(data.len() as u32);
@@ -75,8 +140,12 @@ impl Vfs {
             return Err(Error::BadHandle);
         }
         Self::check_locks(&handle.node)?;
-        let append = handle.flags.append;
-        if append {
+        let manner = match (mapped, handle.flags.append) {
+            (true, _) => Manner::Untold,
+            (false, true) => Manner::Append,
+            (false, false) => Manner::At,
+        };
+        if manner == Manner::Append {
             let stale = {
                 let state = handle.node.lock();
                 !state.is_busy() && state.attrs.fresh(Instant::now()).is_none()
@@ -85,17 +154,17 @@ impl Vfs {
                 self.revalidate(cred, &handle.node).await?;
             }
         }
-        let count = self.write_back(&handle, offset, data, append).await?;
+        let count = self.write_back(&handle, offset, data, manner).await?;
         if handle.flags.is_synchronous() {
             self.flush_node(&handle.node, Goal::Stable).await;
-            Self::tell_failure(&handle)?;
+            Self::tell_failure(&handle, Telling::Write)?;
         }
         Ok(count)
     }
 
-    pub(crate) fn tell_failure(handle: &OpenHandle) -> Result<()> {
+    pub(crate) fn tell_failure(handle: &OpenHandle, telling: Telling) -> Result<()> {
         let mut state = handle.node.lock();
-        match handle.unseen_failure(state.file()) {
+        match handle.untold(state.file(), telling) {
             Some(errno) => Err(Error::Writeback(errno)),
             None => Ok(()),
         }
@@ -104,12 +173,12 @@ impl Vfs {
     /// A program closes one of its descriptors: its locks in the file go, as POSIX has it, and everything written so far is on stable storage when this returns 0.
     ///
     /// # Errors
-    /// What went wrong with the writes, told once for each open.
+    /// What went wrong with the writes, each time until `fsync` has told it.
     pub async fn flush(&self, _cred: &Cred, _ino: u64, fh: Fh, owner: Option<u64>) -> Result<()> {
         let handle = self.handle(fh).await?;
         let told = if handle.open.writes() {
             self.flush_node(&handle.node, Goal::Stable).await;
-            Self::tell_failure(&handle)
+            Self::tell_failure(&handle, Telling::Close)
         } else {
             Ok(())
         };
@@ -124,7 +193,7 @@ impl Vfs {
         let handle = self.handle(fh).await?;
         self.settle_held(&handle.node).await?;
         self.flush_node(&handle.node, Goal::Stable).await;
-        Self::tell_failure(&handle)
+        Self::tell_failure(&handle, Telling::Sync)
     }
 
     /// The last descriptor of an open is closed.
@@ -153,7 +222,7 @@ impl Vfs {
             let mut state = node.lock();
             let name = state.place.as_ref().map(|place| place.name.to_bytes());
             let file = state.file();
-            let errno = handle.open.writes().then(|| handle.unseen_failure(file)).flatten();
+            let errno = handle.open.writes().then(|| handle.untold(file, Telling::Log)).flatten();
             errno.map(|errno| Unwritten { ino: node.ino(), name, bytes: file.lost, errno })
         };
         if let Some(unwritten) = &unwritten {

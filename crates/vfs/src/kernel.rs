@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::sync::Locked;
 use crate::types::KernelCache;
 
-/// How long an open waits until the kernel has dropped old pages.
+/// How long an open or a lock waits until the kernel has dropped old pages.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What to drop.
@@ -24,7 +24,10 @@ pub(crate) enum Stale {
     Entry(u64, Bytes),
 }
 
-type Item = (Stale, Option<oneshot::Sender<()>>);
+/// Who waits for the kernel to have dropped a file's attributes and data.
+type Told = oneshot::Sender<()>;
+
+type Item = (Stale, Option<Told>);
 
 /// See the module's page.
 #[derive(Debug, Default)]
@@ -40,15 +43,13 @@ impl Kernel {
         async move {
             while let Some((stale, told)) = queue.recv().await {
                 let cache = Arc::clone(&cache);
-                let tell = move || match stale {
-                    Stale::Inode(ino) => cache.invalidate_inode(ino),
-                    Stale::Entry(parent, name) => cache.invalidate_entry(parent, &name),
+                let tell = move || match (stale, told) {
+                    (Stale::Inode(ino), Some(told)) => cache.drop_inode(ino, Box::new(move || _ = told.send(()))),
+                    (Stale::Inode(ino), None) => cache.invalidate_inode(ino),
+                    (Stale::Entry(parent, name), _) => cache.invalidate_entry(parent, &name),
                 };
                 if tokio::task::spawn_blocking(tell).await.is_err() {
                     tracing::warn!("telling the kernel to drop what it holds has failed");
-                }
-                if let Some(told) = told {
-                    let _ = told.send(());
                 }
             }
         }
@@ -70,17 +71,14 @@ impl Kernel {
         }
     }
 
-    /// Has the kernel drop something and waits for it, within reason.
-    pub(crate) async fn drop_now(&self, stale: Stale) {
-        let Some(sender) = self.sender() else { return };
+    /// Has the kernel drop a file's attributes and data and waits for it, within reason. False: it may hold them still.
+    pub(crate) async fn drop_now(&self, ino: u64) -> bool {
+        let Some(sender) = self.sender() else { return false };
         let (done, told) = oneshot::channel();
-        let wait = async {
-            if sender.send((stale, Some(done))).await.is_ok() {
-                let _ = told.await;
-            }
-        };
-        if tokio::time::timeout(PATIENCE, wait).await.is_err() {
+        let wait = async { sender.send((Stale::Inode(ino), Some(done))).await.is_ok() && told.await.is_ok() };
+        tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| {
             tracing::debug!("the kernel takes long to drop what it holds");
-        }
+            false
+        })
     }
 }

@@ -21,7 +21,6 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::error::{Error, Result};
 use crate::files::OpenHandle;
-use crate::kernel::Stale;
 use crate::node::{Node, ServerOpen};
 use crate::sync::Locked;
 use crate::types::Fh;
@@ -341,26 +340,23 @@ impl Vfs {
     /// A lock was given: what somebody else wrote under it before must be seen.
     async fn see_others_data(&self, handle: &OpenHandle, attr: Option<FileAttr>, sent: Instant) -> Result<()> {
         let node = &handle.node;
-        let changed = match attr {
+        match attr {
             Some(attr) => self.take_attr(node, &attr, sent),
             None => self.revalidate(&handle.open.cred, node).await?,
         };
-        let mixed = {
+        let (version, may_be_old) = {
             let mut state = node.lock();
             let file = state.file();
-            let mixed = std::mem::take(&mut file.mixed);
-            if mixed {
+            if std::mem::take(&mut file.mixed) {
                 file.version += 1;
                 file.taint(&(0..u64::MAX));
                 self.mount().pages.lock().drop_file(node.id.serial);
             }
-            mixed
+            // Also when somebody else has seen the change, and the kernel is only about to be told.
+            (file.version, file.kernel_version != Some(file.version))
         };
-        if changed || mixed {
-            self.mount().kernel.drop_now(Stale::Inode(node.ino())).await;
-            let mut state = node.lock();
-            let file = state.file();
-            file.kernel_version = Some(file.version);
+        if may_be_old && self.mount().kernel.drop_now(node.ino()).await {
+            node.lock().file().kernel_version = Some(version);
         }
         Ok(())
     }
@@ -407,7 +403,8 @@ impl Vfs {
         }
     }
 
-    /// An owner closes the file: all its locks in it go, whichever open they were taken through.
+    /// An owner closes the file: all its locks in it go, whichever open they were taken through. What was written under
+    /// them is on the server's stable storage first; what went wrong is told to who wrote it.
     pub(crate) async fn release_owner(&self, node: &Arc<Node>, owner: u64) {
         let known = node.lock().known_file().is_some_and(|file| file.lockers.get(owner).is_some());
         if !known {
@@ -416,6 +413,9 @@ impl Vfs {
         let (vfs, node) = (self.clone(), Arc::clone(node));
         let work = async move {
             let Some((locker, _turn)) = vfs.locker(&node, owner, false).await else { return Ok(()) };
+            if locker.carrier().is_some_and(|carrier| carrier.file.holds_locks(owner)) {
+                vfs.flush_node(&node, Goal::Stable).await;
+            }
             if let Err(error) = vfs.give_back(&node, &locker, LockRange::ALL).await {
                 tracing::debug!(ino = node.ino(), %error, "LOCKU");
             }

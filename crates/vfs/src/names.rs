@@ -172,6 +172,12 @@ impl Names {
         }
     }
 
+    /// Whether an own change that went as `info` says found this file under the name, whoever else changes the directory.
+    pub(crate) fn found(&self, name: &[u8], id: NodeId, info: ChangeInfo) -> bool {
+        let is_one_step = info.atomic && self.trusted_until.is_none() && self.change == Some(info.before);
+        is_one_step && self.last_known(name) == Some(id)
+    }
+
     fn holds(&mut self, change: Option<u64>, now: Instant) -> bool {
         if self.trusted_until.is_some_and(|until| now >= until) {
             self.forget();

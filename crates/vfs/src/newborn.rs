@@ -31,6 +31,7 @@ use crate::node::{Node, OwnChange, Place, ServerOpen};
 use crate::sync::Locked;
 use crate::types::{Entry, Fh, OpenFlags, Opened, SetAttr};
 use crate::vfs::Vfs;
+use crate::write::flush::{Manner, Push};
 use crate::write::sets::{self, may_wait};
 
 /// How long the server does not hear of a new file.
@@ -300,20 +301,25 @@ impl Vfs {
                 file.fail(error.errno(), 0);
             }
         }
-        let handle = OpenHandle::new(Arc::clone(&node), open, *flags, 0);
-        mount.files.insert(newborn.fh.0, Arc::new(handle));
+        let handle = Arc::new(OpenHandle::new(Arc::clone(&node), open, *flags, 0));
+        self.take_rest(&handle, left);
+        mount.files.insert(newborn.fh.0, handle);
         self.hand_over(newborn, &node);
-        self.write_rest(newborn.fh, left).await
+        Ok(())
     }
 
-    /// What the server did not take of the first bytes goes the usual way.
-    async fn write_rest(&self, fh: Fh, left: Vec<Piece>) -> Result<()> {
-        let handle = self.mount().files.get(&fh.0).map(|handle| Arc::clone(&handle));
-        let Some(handle) = handle else { return Ok(()) };
-        for (at, data) in left {
-            self.write_back(&handle, at, data, false).await?;
+    /// What the server did not take of the first bytes goes the usual way, before anybody else can write or close the
+    /// file. Others wait for this, so it does not wait for room: these bytes were in memory before.
+    fn take_rest(&self, handle: &OpenHandle, left: Vec<Piece>) {
+        if left.is_empty() {
+            return;
         }
-        Ok(())
+        for (at, data) in left {
+            if let Err(error) = self.take_in(handle, at, &data, Manner::Untold) {
+                handle.node.lock().file().fail(error.errno(), data.len() as u64);
+            }
+        }
+        self.pump(&handle.node, Push::Ready);
     }
 
     fn adopt(

@@ -80,6 +80,8 @@ pub(crate) struct Hidden {
     pub(crate) dir: Arc<Node>,
     pub(crate) name: Bytes,
     pub(crate) cred: Cred,
+    /// It is this file without doubt; otherwise another machine may have put another one in the place of its name before.
+    pub(crate) is_certain: bool,
 }
 
 /// An answer to ACCESS.
@@ -119,9 +121,12 @@ pub(crate) struct FileState {
     pub(crate) handles: usize,
     /// Those of them whose last descriptor is closed already.
     pub(crate) closing: usize,
+    /// Opens under way, which will be handles.
+    pub(crate) opening: usize,
     /// Whenever a WRITE, COMMIT or truncation has come to its end.
     pub(crate) progress: Arc<Notify>,
-    /// Counts versions of the data that came from elsewhere.
+    /// Counts versions of the data that the kernel has not seen: from elsewhere, past its pages, or without what was
+    /// lost.
     pub(crate) version: u64,
     /// The version of which the kernel may hold pages.
     pub(crate) kernel_version: Option<u64>,
@@ -254,11 +259,17 @@ impl FileState {
             && !self.dirty.is_frozen()
             && self.handles == 0
             && self.closing == 0
+            && self.opening == 0
             && self.opens.is_empty()
             && self.fetches.is_empty()
             && self.lockers.is_empty()
             && !self.mixed
             && self.failures == 0
+    }
+
+    /// Somebody has it open, or is about to.
+    pub(crate) const fn is_open(&self) -> bool {
+        self.handles > 0 || self.opening > 0
     }
 
     /// The shared open for this identity and access, with one more user.

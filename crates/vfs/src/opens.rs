@@ -31,6 +31,35 @@ fn access_of(flags: OpenFlags) -> OpenAccess {
     }
 }
 
+/// An open under way: whoever removes the file's name meanwhile must leave the file alone.
+struct Opening {
+    vfs: Vfs,
+    node: Arc<Node>,
+}
+
+impl Opening {
+    fn begin(vfs: &Vfs, node: &Arc<Node>) -> Self {
+        node.lock().file().opening += 1;
+        Self { vfs: vfs.clone(), node: Arc::clone(node) }
+    }
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        let hidden = {
+            let mut state = self.node.lock();
+            let file = state.file();
+            file.opening = file.opening.saturating_sub(1);
+            if file.is_open() { None } else { state.unhide() }
+        };
+        // It was removed meanwhile, and the open has failed.
+        if let Some(hidden) = hidden {
+            let (vfs, node) = (self.vfs.clone(), Arc::clone(&self.node));
+            self.vfs.mount().tasks.spawn(async move { vfs.remove_hidden(&node, &hidden).await });
+        }
+    }
+}
+
 impl Vfs {
     /// Opens a regular file. Always asks the server, unless `open_freshness` allows otherwise.
     ///
@@ -47,8 +76,13 @@ impl Vfs {
             FileKind::Directory => return Err(Error::IsDirectory),
             _ => return Err(Error::Invalid("only regular files can be opened")),
         }
+        let opening = Opening::begin(self, &node);
         let (vfs, cred) = (self.clone(), cred.clone());
-        self.to_its_end(async move { vfs.open_node(&cred, node, flags).await }).await
+        let work = async move {
+            let _opening = opening;
+            vfs.open_node(&cred, node, flags).await
+        };
+        self.to_its_end(work).await
     }
 
     async fn open_node(&self, cred: &Cred, node: Arc<Node>, flags: OpenFlags) -> Result<Opened> {
@@ -88,7 +122,8 @@ impl Vfs {
             }
         }
         if changed {
-            self.mount().kernel.drop_now(Stale::Inode(node.ino())).await;
+            // Where the kernel takes too long, the answer still has it drop the file's pages.
+            let _ = self.mount().kernel.drop_now(node.ino()).await;
         }
         Ok(self.new_handle(node, open, flags))
     }
@@ -107,6 +142,7 @@ impl Vfs {
             let change = state.attrs.fresh_change(now).filter(|_| state.attrs.age(now) < freshness);
             let named = state.dir().names.get(&place.name, change, now);
             matches!(named, Some(Dentry::Present { id, .. }) if id == node.id)
+                && state.may_search(cred, now, mount.options.timeouts.dir_max)
         };
         let mut state = node.lock();
         let may_read = |rights: Access| rights.contains(Access::READ);
@@ -173,7 +209,7 @@ impl Vfs {
             node.lock().learn_rights(&cred, rights, sent);
         }
         if let Some(read) = found.data {
-            self.keep_start(&node, &read.data, touched);
+            self.keep_start(&node, &read.data, found.attr.change, touched);
         }
     }
 
@@ -256,6 +292,12 @@ impl Vfs {
         Error::NameChanged
     }
 
+    /// Whether somebody may have come to a file without the right to search the directory of its name. Where the kernel does
+    /// not judge, that right is asked for here, unless they may have come by another name.
+    fn may_lack_name(&self, node: &Node) -> bool {
+        self.mount().options.kernel_judges || node.lock().attrs.last().nlink > 1
+    }
+
     /// OPEN at the server, in the same round trip as the question whether the file's name still is its name.
     async fn open_by_name(
         &self,
@@ -269,7 +311,7 @@ impl Vfs {
         let name = named.as_ref().map(|(dir, place)| (&dir.handle, &place.name[..]));
         let opened = match client.open_and_read(cred, &node.handle, name, access, count).await {
             // Whoever has the file by other ways than its name does not need the right to look its name up.
-            Err(error) if name.is_some() && error.errno() == Errno::Access => {
+            Err(error) if name.is_some() && error.errno() == Errno::Access && self.may_lack_name(node) => {
                 client.open_and_read(cred, &node.handle, None, access, count).await
             }
             other => other,
@@ -315,7 +357,7 @@ impl Vfs {
             }
         }
         if let Some(data) = opened.data {
-            self.keep_start(node, &data.data, touched);
+            self.keep_start(node, &data.data, opened.attr.change, touched);
         }
         Ok((open, changed))
     }

@@ -213,10 +213,13 @@ pub struct DirItem {
 }
 
 /// What the kernel keeps on its own and must be told to drop. Called from a task of this crate's own, never from within
-/// a request.
+/// a request. What is said may reach the kernel later.
 pub trait KernelCache: Send + Sync {
     /// Attributes and data of a file have changed elsewhere.
     fn invalidate_inode(&self, ino: u64);
+    /// The same, by somebody who waits for it: `dropped` is called when the kernel has dropped them, and is let go of
+    /// uncalled when it has not or nobody can tell.
+    fn drop_inode(&self, ino: u64, dropped: Box<dyn FnOnce() + Send>);
     /// A name means something else now.
     fn invalidate_entry(&self, parent: u64, name: &[u8]);
 }
@@ -244,6 +247,9 @@ pub struct VfsOptions {
     pub delayed_create: bool,
     /// Nothing may be changed.
     pub read_only: bool,
+    /// Whom the kernel lets reach a file by names that it remembers has the right to: it judges by the mode bits, or serves
+    /// one user only. Otherwise it is to ask anew for each name in a directory that not everybody may search.
+    pub kernel_judges: bool,
 }
 
 impl Default for VfsOptions {
@@ -258,6 +264,7 @@ impl Default for VfsOptions {
             open_freshness: Duration::ZERO,
             delayed_create: true,
             read_only: false,
+            kernel_judges: true,
         }
     }
 }

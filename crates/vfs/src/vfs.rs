@@ -313,14 +313,16 @@ impl Vfs {
     }
 
     /// For how long a name of this directory may be believed.
-    pub(crate) fn name_ttl(dir: &Node, now: Instant) -> Duration {
-        dir.lock().attrs.remaining(now)
+    pub(crate) fn name_ttl(&self, dir: &Node, now: Instant) -> Duration {
+        let state = dir.lock();
+        let is_for_all = self.0.options.kernel_judges || state.attrs.last().mode() & 0o111 == 0o111;
+        if is_for_all { state.attrs.remaining(now) } else { Duration::ZERO }
     }
 
     /// What the kernel is told of a name; counts the lookup.
     pub(crate) fn entry(&self, dir: &Node, node: &Arc<Node>) -> Entry {
         let now = Instant::now();
-        let entry_ttl = Self::name_ttl(dir, now);
+        let entry_ttl = self.name_ttl(dir, now);
         let (attr, attr_ttl) = {
             let state = node.lock();
             (state.shown(), state.ttl(now))

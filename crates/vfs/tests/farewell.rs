@@ -111,3 +111,48 @@ async fn rights_in_files_that_are_alike_are_asked_for_once() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_was_renamed_elsewhere_outlives_the_removal_of_its_old_name() {
+    on_stage("farewell-renamed", async |stage| {
+        let (vfs, cred) = (&stage.vfs, &stage.cred);
+        let heard = Heard::on(stage);
+        let (other, dir) = stage.second_mount(no_caching()).await;
+        for (n, replaced) in [false, true].into_iter().enumerate() {
+            let (name, away) = (format!("file{n}"), format!("away{n}"));
+            let (name, away) = (name.as_bytes(), away.as_bytes());
+            let ino = stage.file(&format!("file{n}"), b"mine").await;
+            let handle = vfs.settled_handle(ino).await.unwrap();
+            stage.file(&format!("new{n}"), b"").await;
+            other.rename(cred, dir, name, dir, away, RenameFlags::default()).await.unwrap();
+            other.mknod(cred, dir, name, vfs::NodeKind::Regular, 0o644).await.unwrap();
+            if replaced {
+                vfs.rename(cred, stage.dir, format!("new{n}").as_bytes(), stage.dir, name, RenameFlags::default())
+                    .await
+                    .unwrap();
+            } else {
+                vfs.unlink(cred, stage.dir, name).await.unwrap();
+            }
+            // Whatever would be done behind our back.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            assert_eq!(heard.take(), Vec::<Vec<u8>>::new(), "it has another name");
+            let Looked::Found(entry) = vfs.lookup(cred, stage.dir, away).await.unwrap() else { panic!("it is there") };
+            assert_eq!(entry.attr.ino, ino);
+            vfs.unlink(cred, stage.dir, away).await.unwrap();
+            while heard.0.lock().unwrap().is_empty() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            assert_eq!(heard.take(), [handle]);
+        }
+        let handle = vfs.settled_handle(stage.file("last", b"").await).await.unwrap();
+        other.mkdir(cred, dir, b"unrelated", 0o755).await.unwrap();
+        stage.round_trips();
+        vfs.unlink(cred, stage.dir, b"last").await.unwrap();
+        while heard.0.lock().unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!((heard.take(), stage.round_trips()), (vec![handle], 2));
+        assert_eq!(other.shutdown().await, []);
+    })
+    .await;
+}

@@ -373,3 +373,38 @@ async fn nothing_can_be_changed_on_a_read_only_mount() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_a_map_goes_to_its_place_also_through_an_open_for_appending() {
+    on_stage("mapped", async |stage| {
+        let ino = stage.file("f", b"0123456789").await;
+        let fh = stage.open(ino, OpenFlags { append: true, ..both() }).await.fh;
+        stage.vfs.write_mapped(&stage.cred, ino, fh, 2, Bytes::from_static(b"map")).await.unwrap();
+        stage.write(ino, fh, 0, b"end").await;
+        stage.close(ino, fh).await;
+        assert_eq!(stage.content(ino).await, b"01map56789end");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_kernel_keeps_no_pages_over_a_write_that_has_passed_them_by() {
+    on_stage("passed-by", async |stage| {
+        let ino = stage.file("log", b"one").await;
+        let first = stage.open(ino, reading()).await;
+        stage.close(ino, first.fh).await;
+        let append = stage.open(ino, OpenFlags { append: true, ..writing() }).await;
+        stage.write(ino, append.fh, 0, b" two").await;
+        stage.close(ino, append.fh).await;
+        stage.round_trips();
+        let second = stage.open(ino, reading()).await;
+        assert_eq!(second.keep_cache, !append.direct_io);
+        assert_eq!(stage.read(ino, second.fh, 0, 100).await, b"one two");
+        assert_eq!(stage.round_trips(), 1, "our own copy is still good");
+        let third = stage.open(ino, reading()).await;
+        assert!(third.keep_cache);
+        stage.close(ino, second.fh).await;
+        stage.close(ino, third.fh).await;
+    })
+    .await;
+}

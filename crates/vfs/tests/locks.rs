@@ -3,12 +3,12 @@
 
 mod stage;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use stage::{both, find, on_stage, pattern, reading};
-use vfs::{Caller, Errno, Error, Fh, LockKind, LockRange, Vfs, VfsOptions};
+use vfs::{Caller, Errno, Error, Fh, KernelCache, LockKind, LockRange, Vfs, VfsOptions};
 
 const ALL: LockRange = LockRange::ALL;
 
@@ -189,6 +189,90 @@ async fn a_lock_costs_one_round_trip_and_so_does_giving_it_back() {
         }
         assert_eq!(stage.round_trips(), 0);
         stage.close(ino, fh).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_close_gives_locks_back_after_what_was_written_under_them() {
+    on_stage("after", async |stage| {
+        let (ino, fh) = stage.create("file").await;
+        let (other, dir) = stage.second_mount(stage::no_caching()).await;
+        let there = find(&other, &stage.cred, dir, "file").await.unwrap().attr.ino;
+        let vfs = &stage.vfs;
+        // A process closes another descriptor of the file, which may only read.
+        let reader = stage.open(ino, reading()).await.fh;
+        try_lock(vfs, fh, 1, ALL, LockKind::Write).await.unwrap();
+        stage.write(ino, fh, 0, b"one").await;
+        vfs.flush(&stage.cred, ino, reader, Some(1)).await.unwrap();
+        assert_eq!(stage::content(&other, &stage.cred, there).await, b"one");
+        // As `flock`, whose locks go with the last descriptor.
+        try_lock(vfs, reader, 2, ALL, LockKind::Write).await.unwrap();
+        stage.write(ino, fh, 3, b" and two").await;
+        vfs.release(&stage.cred, ino, reader).await.unwrap();
+        assert_eq!(stage::content(&other, &stage.cred, there).await, b"one and two");
+        stage.close(ino, fh).await;
+        assert_eq!(other.shutdown().await, []);
+    })
+    .await;
+}
+
+/// A kernel that takes its time.
+#[derive(Default)]
+struct SlowKernel(Mutex<Vec<Box<dyn FnOnce() + Send>>>);
+
+impl KernelCache for SlowKernel {
+    fn invalidate_inode(&self, _: u64) {}
+
+    fn drop_inode(&self, _: u64, dropped: Box<dyn FnOnce() + Send>) {
+        self.0.lock().unwrap().push(dropped);
+    }
+
+    fn invalidate_entry(&self, _: u64, _: &[u8]) {}
+}
+
+impl SlowKernel {
+    /// Waits for the next request to drop a file.
+    async fn asked(&self) -> Box<dyn FnOnce() + Send> {
+        loop {
+            if let Some(dropped) = self.0.lock().unwrap().pop() {
+                return dropped;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_is_not_given_before_the_kernel_has_dropped_what_somebody_else_has_changed() {
+    on_stage("kernel", async |stage| {
+        let kernel = Arc::new(SlowKernel::default());
+        stage.vfs.set_kernel_cache(Arc::clone(&kernel) as Arc<dyn KernelCache>);
+        let ino = stage.file("file", b"one").await;
+        let fh = stage.open(ino, both()).await.fh;
+        let (other, dir) = stage.second_mount(VfsOptions::default()).await;
+        let there = find(&other, &stage.cred, dir, "file").await.unwrap().attr.ino;
+        for kernel_does in [true, false] {
+            let theirs = other.open(&stage.cred, there, both()).await.unwrap().fh;
+            other.write(&stage.cred, there, theirs, 0, bytes::Bytes::from_static(b"two")).await.unwrap();
+            stage::close(&other, &stage.cred, there, theirs).await;
+            let vfs = stage.vfs.clone();
+            let lock = tokio::spawn(async move { try_lock(&vfs, fh, 1, ALL, LockKind::Read).await });
+            let dropped = kernel.asked().await;
+            assert!(!lock.is_finished());
+            if kernel_does {
+                dropped();
+            } else {
+                drop(dropped);
+            }
+            lock.await.unwrap().unwrap();
+            stage.vfs.unlock(fh, caller(1), ALL).await.unwrap();
+            let again = stage.open(ino, both()).await;
+            assert_eq!(again.keep_cache, kernel_does);
+            stage.close(ino, again.fh).await;
+        }
+        stage.close(ino, fh).await;
+        assert_eq!(other.shutdown().await, []);
     })
     .await;
 }

@@ -416,3 +416,64 @@ async fn a_directory_that_the_kernel_comes_to_for_nothing_is_listed_behind_its_b
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listing_in_progress_gives_the_kernel_no_name_that_means_something_else_by_now() {
+    on_stage("frozen", async |stage| {
+        let (vfs, cred, dir) = (&stage.vfs, &stage.cred, stage.dir);
+        for name in ["a", "b", "c", "d"] {
+            stage.file(name, b"x").await;
+        }
+        stage.vfs.settled_handle(stage.find("d").await.unwrap().attr.ino).await.unwrap();
+        let fh = vfs.opendir(cred, dir).await.unwrap();
+        // The dots and one name.
+        let first = vfs.readdir(cred, dir, fh, 0, true, 500).await.unwrap();
+        assert_eq!(first.len(), 3);
+        let listed = [b"a", b"b", b"c", b"d"].into_iter().filter(|name| first[2].name[..] != name[..]);
+        let rest: Vec<_> = listed.map(|name| name.to_vec()).collect();
+        vfs.unlink(cred, dir, &rest[0]).await.unwrap();
+        vfs.rename(cred, dir, &rest[1], dir, b"e", RenameFlags::default()).await.unwrap();
+        // Its attributes are known well enough to be shown.
+        assert!(stage.find("e").await.is_some());
+        let items = vfs.readdir(cred, dir, fh, first[2].offset, true, 1 << 20).await.unwrap();
+        assert_eq!(items.len(), 3);
+        for item in items {
+            let is_current = item.name[..] == rest[2][..];
+            assert_eq!(item.entry.is_some(), is_current, "{:?}", item.name);
+        }
+        vfs.releasedir(cred, dir, fh).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_judging_kernel_each_walk_through_a_directory_that_is_not_for_all_is_asked_about() {
+    with_options("judged", VfsOptions { kernel_judges: false, ..VfsOptions::default() }, async |stage| {
+        let (vfs, cred) = (&stage.vfs, &stage.cred);
+        let (me, stranger) = (Cred::new(1234, 1234), Cred::new(4321, 4321));
+        let dir = vfs.mkdir(cred, stage.dir, b"d", 0o755).await.unwrap().attr.ino;
+        let flags = OpenFlags { read: true, write: true, exclusive: true, ..OpenFlags::default() };
+        let (made, opened) = vfs.create(cred, dir, b"f", 0o644, flags).await.unwrap();
+        stage.close(made.attr.ino, opened.fh).await;
+        let ino = find(vfs, cred, dir, "f").await.unwrap().attr.ino;
+        assert!(!find(vfs, cred, dir, "f").await.unwrap().entry_ttl.is_zero());
+        let owned = SetAttr { mode: Some(0o700), uid: Some(1234), gid: Some(1234), ..SetAttr::default() };
+        vfs.setattr(cred, dir, None, owned).await.unwrap();
+        assert!(find(vfs, &me, dir, "f").await.unwrap().entry_ttl.is_zero());
+        let Looked::Missing { ttl } = vfs.lookup(&me, dir, b"none").await.unwrap() else { panic!("there is none") };
+        assert!(ttl.is_zero());
+        let fh = vfs.opendir(&me, dir).await.unwrap();
+        let listed = vfs.readdir(&me, dir, fh, 2, true, 1 << 20).await.unwrap();
+        assert!(listed.iter().all(|item| item.entry.is_none_or(|entry| entry.entry_ttl.is_zero())));
+        vfs.releasedir(&me, dir, fh).await.unwrap();
+        for name in [&b"f"[..], b"none"] {
+            assert_eq!(vfs.lookup_for_kernel(&stranger, dir, name).await.unwrap_err().errno(), Errno::Access);
+        }
+        // The kernel still has the name from before.
+        let reading = OpenFlags { read: true, ..OpenFlags::default() };
+        assert_eq!(vfs.open(&stranger, ino, reading).await.unwrap_err().errno(), Errno::Access);
+        let opened = vfs.open(&me, ino, reading).await.unwrap();
+        vfs.release(&me, ino, opened.fh).await.unwrap();
+    })
+    .await;
+}

@@ -10,7 +10,7 @@ use super::{Stop, parse_mount};
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::folder;
-use crate::logging;
+use crate::logging::{self, LogArgs};
 use crate::login::{Job, Service, Started, make_absolute};
 
 /// Mount folders at every login.
@@ -42,8 +42,8 @@ enum Verb {
 }
 
 impl LoginArgs {
-    /// Carries it out. `log` is the log file, where the command line names one before what is for `mount`.
-    pub fn run(self, config: &Config, log: Option<&Path>) -> Result<(), Failure> {
+    /// Carries it out. `log` is what the command line says of the log before what is for `mount`.
+    pub fn run(self, config: &Config, log: &LogArgs) -> Result<(), Failure> {
         let service = Service::of_user().ok_or_else(|| {
             Failure::Usage("there is no HOME, so there is no place for login jobs; set it".to_owned())
         })?;
@@ -58,11 +58,16 @@ impl LoginArgs {
     }
 }
 
-fn install(service: &Service, config: &Config, log: Option<&Path>, mut arguments: Vec<String>) -> Result<(), Failure> {
+fn install(service: &Service, config: &Config, log: &LogArgs, mut arguments: Vec<String>) -> Result<(), Failure> {
     // `login install --log-file x …` means the job as well.
-    for (option, file) in [("--log-file", log), ("--config", config.given())] {
-        if let Some(file) = file {
-            arguments.splice(0..0, [option.to_owned(), file.to_string_lossy().into_owned()]);
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    for (option, value) in [
+        ("--log-file", log.log_file.as_deref().map(text)),
+        ("--log-level", log.is_level_typed.then(|| log.log_level.clone())),
+        ("--config", config.given().map(text)),
+    ] {
+        if let Some(value) = value {
+            arguments.splice(0..0, [option.to_owned(), value]);
         }
     }
     let (mount, log) = match parse_mount(&arguments) {

@@ -24,7 +24,8 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::background::Reporter;
 use crate::config::Config;
@@ -46,6 +47,14 @@ struct Cli {
     config: Option<PathBuf>,
     #[command(subcommand)]
     verb: Verb,
+}
+
+impl Cli {
+    fn read(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut cli = Self::from_arg_matches(matches)?;
+        cli.log.is_level_typed = matches.value_source("log_level") == Some(ValueSource::CommandLine);
+        Ok(cli)
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -107,7 +116,7 @@ fn parse(arguments: Vec<OsString>) -> Result<Cli, Stop> {
     let command = command();
     let Called::Typed(arguments) = fstab::translate(arguments, &command)? else { return Err(Stop::Nothing) };
     let matches = command.clone().try_get_matches_from(&arguments)?;
-    let cli = Cli::from_arg_matches(&matches)?;
+    let cli = Cli::read(&matches)?;
     let Verb::Mount(typed) = &cli.verb else { return Ok(cli) };
     let named = match typed.name() {
         Some(name) => Some(Config::new(cli.config.clone()).named(name, &command)?),
@@ -116,7 +125,7 @@ fn parse(arguments: Vec<OsString>) -> Result<Cli, Stop> {
     let mut settings = named.iter().flat_map(|named| named.settings.clone()).collect::<Vec<_>>();
     settings.extend(fstab::settings(typed.options(), &command)?);
     let matches = settings::apply(command, &settings).try_get_matches_from(&arguments)?;
-    let mut cli = Cli::from_arg_matches(&matches)?;
+    let mut cli = Cli::read(&matches)?;
     if let Verb::Mount(mount) = &mut cli.verb {
         mount.complete(named, arguments);
     }
@@ -156,7 +165,7 @@ pub fn run() -> ExitCode {
         Verb::Synced(args) => with_log(&log, || args.run()),
         Verb::List(args) => with_log(&log, || block_on(args.run())),
         Verb::Doctor(args) => with_log(&log, || block_on(args.run())),
-        Verb::Login(args) => with_log(&log, || args.run(&config, log.log_file.as_deref())),
+        Verb::Login(args) => with_log(&log, || args.run(&config, &log)),
         Verb::Demo(args) => with_log(&log, || block_on(args.run())),
         Verb::Completions(args) => args.run(),
         Verb::Generate(args) => args.run(),

@@ -194,7 +194,7 @@ impl MountArgs {
             let reporter = self.reporter();
             let (source_name, vfs_options, options) =
                 (self.source.target.clone(), self.vfs_options(), self.mount_options(&folder, log_file));
-            let mut patience = if self.wait_for_network { Some(Patience::new()?) } else { None };
+            let mut patience = if self.wait_for_network { Some(Patience::new(reporter.parent())?) } else { None };
             let find = || self.source.clone().source();
             let mut source = patience::patiently(&mut patience, UnderWay::Dropped, find).await?;
             source.client.cred = options.presented.of(&source.client.cred);
@@ -216,7 +216,7 @@ impl MountArgs {
         // What can be refused at once is refused by this process.
         let folder = self.folder()?;
         fuse::check_available()?;
-        let sentence = background::start_copy(self.typed.iter().skip(1), &folder)?;
+        let sentence = background::start_copy(self.typed.iter().skip(1), &folder, self.wait_for_network)?;
         // The mount stands, whether or not anybody reads this.
         let _ = Reporter::Terminal.ready(&sentence);
         Ok(())

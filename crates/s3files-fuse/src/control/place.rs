@@ -8,13 +8,26 @@ use std::path::{Path, PathBuf};
 
 /// The directory of sockets and logs, made if it is missing.
 pub fn directory() -> io::Result<PathBuf> {
-    let path = candidates().next().ok_or(io::ErrorKind::NotFound)?;
-    match std::fs::DirBuilder::new().mode(0o700).create(&path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
+    first_usable(candidates())
+}
+
+/// The first that is there or can be made. Askers look in all of them. The error is that of the likeliest.
+fn first_usable(candidates: impl Iterator<Item = PathBuf>) -> io::Result<PathBuf> {
+    let mut first = None;
+    for path in candidates {
+        match make(&path) {
+            Ok(()) => return Ok(path),
+            Err(error) => first = first.or(Some(error)),
+        }
     }
-    check(&path)?;
-    Ok(path)
+    Err(first.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
+}
+
+fn make(path: &Path) -> io::Result<()> {
+    match std::fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => check(path),
+    }
 }
 
 /// Where the directory may be, the likeliest first: a service and a terminal of one user have different environments.
@@ -23,8 +36,14 @@ fn candidates() -> impl Iterator<Item = PathBuf> {
     let own = std::env::var_os("XDG_RUNTIME_DIR").into_iter().map(PathBuf::from);
     let login = PathBuf::from(format!("/run/user/{user}"));
     let shared = [std::env::temp_dir(), PathBuf::from("/tmp")].map(|dir| dir.join(format!("s3files-fuse-{user}")));
-    let named = own.filter(|dir| dir.is_dir()).map(|dir| dir.join("s3files-fuse"));
+    let named = own.filter(move |dir| is_of(dir, user.as_raw())).map(|dir| dir.join("s3files-fuse"));
     named.chain(shared).chain([login.join("s3files-fuse")])
+}
+
+/// Whether it is a directory of that user. `su` and `sudo -E` leave the variable of another one in place, whom a directory
+/// of root's in there would lock out.
+fn is_of(dir: &Path, uid: u32) -> bool {
+    std::fs::metadata(dir).is_ok_and(|metadata| metadata.is_dir() && metadata.uid() == uid)
 }
 
 /// In a directory that all users write to, somebody else may have made it first.
@@ -110,6 +129,29 @@ mod tests {
         }
         std::fs::set_permissions(&own, Permissions::from_mode(0o700)).unwrap();
         assert_eq!(check(&link).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+    }
+
+    #[test]
+    fn a_directory_of_another_user_is_no_place_for_sockets() {
+        let dir = tempfile::tempdir().unwrap();
+        let user = nix::unistd::geteuid().as_raw();
+        assert!(is_of(dir.path(), user) && !is_of(dir.path(), user + 1));
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        assert!(!is_of(&file, user) && !is_of(&dir.path().join("missing"), user));
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_used_is_passed_over_and_named_if_there_is_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let [open, deep, good] = ["open", "missing/deep", "good"].map(|name| dir.path().join(name));
+        std::fs::create_dir(&open).unwrap();
+        std::fs::set_permissions(&open, Permissions::from_mode(0o755)).unwrap();
+        let all = [&open, &deep, &good].map(Clone::clone);
+        assert_eq!(first_usable(all.clone().into_iter()).unwrap(), good);
+        let error = first_usable(all.into_iter().take(2)).unwrap_err();
+        assert_eq!(error.to_string(), format!("{} does not belong to this user alone", open.display()));
+        assert_eq!(first_usable(std::iter::empty()).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

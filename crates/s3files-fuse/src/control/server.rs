@@ -26,7 +26,7 @@ const MOST_LOCKS: usize = 256;
 /// The wish to unmount, which waits for its answer.
 #[derive(Debug)]
 pub struct Asked {
-    /// Where the answer goes; the receiver comes back when it has been sent.
+    /// Where the answer goes, and what is told when it has been sent; that is dropped if it cannot be.
     pub answer: oneshot::Sender<(Answer, oneshot::Sender<()>)>,
 }
 
@@ -162,8 +162,8 @@ async fn converse(
             let (answer, sent) = answered.await.map_err(|_| io::ErrorKind::BrokenPipe)?;
             talk.say(answer).await?;
             talk.write.shutdown().await?;
-            // The process may end now.
-            drop(sent);
+            // The process may end now, or has not waited.
+            let _ = sent.send(());
             Ok(())
         }
         Ok(ask @ Ask::Lock(_)) => {
@@ -215,11 +215,16 @@ mod tests {
             let asked = control.next().await.unwrap();
             let (tell, sent) = oneshot::channel();
             asked.answer.send((Answer::Busy { holders: vec!["vi (1)".to_owned()] }, tell)).unwrap();
-            // Dropped once the answer is on its way.
-            assert!(sent.await.is_err());
+            sent.await.unwrap();
         };
         let (answer, ()) = tokio::time::timeout(LIMIT, async { tokio::join!(asking, answering) }).await.unwrap();
         assert_eq!(answer.unwrap(), Answer::Busy { holders: vec!["vi (1)".to_owned()] });
+        // Whoever has asked is gone before the answer comes.
+        drop(begin(folder.path(), Ask::Unmount).await.unwrap());
+        let asked = tokio::time::timeout(LIMIT, control.next()).await.unwrap().unwrap();
+        let (tell, sent) = oneshot::channel();
+        asked.answer.send((Answer::Busy { holders: Vec::new() }, tell)).unwrap();
+        assert!(tokio::time::timeout(LIMIT, sent).await.unwrap().is_err());
         let path = control.path.clone();
         drop(control);
         assert!(!path.exists());

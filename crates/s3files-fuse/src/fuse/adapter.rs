@@ -32,6 +32,7 @@ use super::view::{Item, View};
 use super::{convert, reply};
 use crate::identity::{Presented, Shown};
 use crate::local::Local;
+use crate::local::numbers::is_local;
 use crate::rights::FirstRefusal;
 
 /// Most bytes of one READ or WRITE: as much as one READ or WRITE of the session carries.
@@ -360,14 +361,21 @@ impl Filesystem for Adapter {
         handle: FileHandle,
         offset: u64,
         data: &[u8],
-        _write_flags: WriteFlags,
+        write_flags: WriteFlags,
         _flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
         let data = Bytes::copy_from_slice(data);
+        // A page that was changed through a map has its place, whatever the descriptor was opened for.
+        let mapped = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE) && !is_local(ino.0);
         self.start(request, move |vfs, cred| async move {
-            reply::written(reply, vfs.write(&cred, ino.0, fh(handle), offset, data).await);
+            let written = if mapped {
+                vfs.server().write_mapped(&cred, ino.0, fh(handle), offset, data).await
+            } else {
+                vfs.write(&cred, ino.0, fh(handle), offset, data).await
+            };
+            reply::written(reply, written);
         });
     }
 

@@ -5,9 +5,13 @@
 //! moment, because reading them costs more than most requests do.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
 use vfs::Cred;
 
 use crate::identity::Presented;
@@ -51,17 +55,27 @@ impl Caller {
     fn awaits(self, signals: u64) -> bool {
         cfg!(target_os = "linux")
             && self.pid != 0
-            && match std::fs::read_to_string(format!("/proc/{}/status", self.pid)) {
-                Ok(status) => waiting_signals(&status) & signals != 0,
-                // The process is gone.
-                Err(error) => error.kind() == std::io::ErrorKind::NotFound,
-            }
+            && is_waited_for_by(self.pid, std::fs::read_to_string(format!("/proc/{}/status", self.pid)), signals)
     }
 
     #[cfg(test)]
     pub(super) fn of_process(pid: u32) -> Self {
         Self { uid: 0, gid: 0, pid }
     }
+}
+
+/// Whether one of the signals waits for the thread, or it is gone. What `/proc` does not show may be hidden
+/// (`hidepid`).
+fn is_waited_for_by(pid: u32, status: io::Result<String>, signals: u64) -> bool {
+    match status {
+        Ok(status) => waiting_signals(&status) & signals != 0,
+        Err(_) => is_gone(pid),
+    }
+}
+
+/// Whether there is no such thread any more: the kernel says so also of those that may not be signalled.
+fn is_gone(pid: u32) -> bool {
+    i32::try_from(pid).is_ok_and(|pid| kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH))
 }
 
 /// The signals pending for a thread or its process that are not blocked. One that is ignored never is pending unless it is
@@ -122,7 +136,23 @@ impl Groups {
 
 #[cfg(target_os = "linux")]
 fn supplementary_groups(pid: u32) -> Arc<[u32]> {
-    std::fs::read_to_string(format!("/proc/{pid}/status")).map_or_else(|_| Arc::from([]), |status| groups_in(&status))
+    static TOLD: std::sync::Once = std::sync::Once::new();
+    match std::fs::read_to_string(format!("/proc/{pid}/status")) {
+        Ok(status) => groups_in(&status),
+        Err(error) => {
+            if !is_gone(pid) {
+                TOLD.call_once(|| {
+                    tracing::warn!(
+                        pid,
+                        %error,
+                        "/proc does not show who asks (hidepid), so the supplementary groups of other users are not \
+                         known, and the server is not told of them"
+                    );
+                });
+            }
+            Arc::from([])
+        }
+    }
 }
 
 /// macOS has no way to ask for another process's groups; the server goes by uid and gid there.
@@ -163,6 +193,18 @@ mod tests {
         assert!(!waits(&status(none, int, int)));
         assert!(!waits(&status(none, "0000000000000004", none)), "ignored");
         assert!(!waits("garbage"));
+    }
+
+    #[test]
+    fn a_process_that_proc_hides_is_not_gone() {
+        let hidden = || Err(io::ErrorKind::NotFound.into());
+        // The first belongs to root, so that others may not signal it.
+        for alive in [1, std::process::id()] {
+            assert!(!is_waited_for_by(alive, hidden(), u64::MAX), "{alive}");
+        }
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        assert!(is_waited_for_by(child.id(), hidden(), u64::MAX));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! one of them: the notices wait in a set, and a thread of its own sends them. A set, because many notices about one
 //! file are worth one; it never holds more than there are files.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -15,9 +15,13 @@ use std::thread::JoinHandle;
 use fuser::{INodeNo, Notifier};
 use vfs::KernelCache;
 
-#[derive(Debug, Default)]
+/// Is told that the kernel has taken a notice.
+type Told = Box<dyn FnOnce() + Send>;
+
+#[derive(Default)]
 struct Waiting {
-    inodes: BTreeSet<u64>,
+    /// With those who wait for it.
+    inodes: BTreeMap<u64, Vec<Told>>,
     entries: BTreeSet<(u64, Box<[u8]>)>,
     ended: bool,
 }
@@ -29,7 +33,7 @@ impl Waiting {
 }
 
 /// Where the notices wait.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Notices {
     waiting: Mutex<Waiting>,
     news: Condvar,
@@ -55,7 +59,17 @@ impl Notices {
 impl KernelCache for Notices {
     fn invalidate_inode(&self, ino: u64) {
         self.change(|waiting| {
-            waiting.inodes.insert(ino);
+            waiting.inodes.entry(ino).or_default();
+        });
+    }
+
+    fn drop_inode(&self, ino: u64, dropped: Told) {
+        self.change(|waiting| {
+            let told = waiting.inodes.entry(ino).or_default();
+            // macFUSE may hold the file locked while it waits for the answer, which must not wait for a notice then.
+            if cfg!(target_os = "linux") {
+                told.push(dropped);
+            }
         });
     }
 
@@ -67,10 +81,15 @@ impl KernelCache for Notices {
 }
 
 /// The thread that sends notices. It ends when this is dropped.
-#[derive(Debug)]
 pub struct Invalidator {
     notices: Arc<Notices>,
     thread: Option<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Invalidator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Invalidator").finish_non_exhaustive()
+    }
 }
 
 impl Invalidator {
@@ -101,19 +120,26 @@ impl Drop for Invalidator {
 }
 
 fn send(notifier: &Notifier, waiting: Waiting) {
+    // Those for whom somebody waits come first.
+    for (ino, told) in waiting.inodes {
+        // From the first byte to the last: attributes and data.
+        if note(notifier.inval_inode(INodeNo(ino), 0, 0)) {
+            for told in told {
+                told();
+            }
+        }
+    }
     for (parent, name) in waiting.entries {
         note(notifier.inval_entry(INodeNo(parent), OsStr::from_bytes(&name)));
     }
-    for ino in waiting.inodes {
-        // From the first byte to the last: attributes and data.
-        note(notifier.inval_inode(INodeNo(ino), 0, 0));
-    }
 }
 
-fn note(sent: io::Result<()>) {
-    if let Err(error) = sent {
-        tracing::debug!(%error, "the kernel did not take an invalidation");
-    }
+/// Whether the kernel holds nothing old any more.
+fn note(sent: io::Result<()>) -> bool {
+    let Err(error) = sent else { return true };
+    tracing::debug!(%error, "the kernel did not take an invalidation");
+    // It does not know it, and so holds nothing of it.
+    error.kind() == io::ErrorKind::NotFound
 }
 
 #[cfg(test)]
@@ -139,5 +165,20 @@ mod tests {
         let thread = std::thread::spawn(move || taken.take().is_none());
         notices.change(|waiting| waiting.ended = true);
         assert!(thread.join().unwrap());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn whoever_waits_is_told_by_the_thread_and_not_before() {
+        let notices = Notices::default();
+        let (sender, told) = std::sync::mpsc::channel();
+        notices.invalidate_inode(7);
+        notices.drop_inode(7, Box::new(move || sender.send(()).unwrap()));
+        assert!(told.try_recv().is_err());
+        let mut waiting = notices.take().unwrap();
+        for told in waiting.inodes.remove(&7).unwrap() {
+            told();
+        }
+        told.recv().unwrap();
     }
 }

@@ -60,7 +60,7 @@ struct Step {
 enum OnFailure {
     /// Nothing: it only clears the way.
     GoOn,
-    /// Nobody is there who could do it now; the file is enough for the next login.
+    /// Nobody is there who could do it now; what lies in the manager's folders is enough for the next login.
     #[cfg_attr(target_os = "macos", allow(dead_code))] // launchd is always there
     Later,
     /// It came to nothing.

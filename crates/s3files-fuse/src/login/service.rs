@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -40,6 +40,12 @@ impl Service {
         super::launchd::file(&self.base, name)
     }
 
+    /// launchd starts whatever lies in its folder.
+    #[allow(clippy::unused_self, clippy::unnecessary_wraps)] // as on Linux
+    fn wanted(&self, _name: &str) -> Option<PathBuf> {
+        None
+    }
+
     fn text(&self, job: &Job) -> io::Result<Vec<u8>> {
         fs::create_dir_all(super::launchd::logs(&self.base))?;
         let mut text = Vec::new();
@@ -75,6 +81,12 @@ impl Service {
     /// Where the file of a job lies.
     pub fn file(&self, name: &str) -> PathBuf {
         super::systemd::file(&self.base, name)
+    }
+
+    /// The link without which nothing starts the job at a login.
+    #[allow(clippy::unnecessary_wraps)] // as on the Mac
+    fn wanted(&self, name: &str) -> Option<PathBuf> {
+        Some(super::systemd::wanted(&self.base, name))
     }
 
     #[allow(clippy::unused_self)] // as on the Mac
@@ -124,9 +136,15 @@ impl Service {
         write(&file, &text)?;
         for step in self.start(job) {
             match (carry_out(&step), step.on_failure) {
-                (Err(error), OnFailure::Later) => return Ok(Started::Later(error)),
+                (Err(error), OnFailure::Later) => {
+                    if let Err(error) = self.enable(&job.name) {
+                        self.forget(&job.name)?;
+                        return Err(error);
+                    }
+                    return Ok(Started::Later(error));
+                }
                 (Err(error), OnFailure::Fail) => {
-                    fs::remove_file(&file)?;
+                    self.forget(&job.name)?;
                     return Err(io::Error::other(error));
                 }
                 (Ok(()), _) | (Err(_), OnFailure::GoOn) => {}
@@ -142,12 +160,38 @@ impl Service {
                 tracing::info!(error, "the job could not be stopped");
             }
         }
+        self.forget(name)
+    }
+
+    /// Has the job started at every login without asking the service manager, who reads it only then.
+    fn enable(&self, name: &str) -> io::Result<()> {
+        let Some(link) = self.wanted(name) else { return Ok(()) };
+        if let Some(folder) = link.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        // One of this name may be there from before.
+        remove_if_there(&link)?;
+        symlink(self.file(name), link)
+    }
+
+    /// Removes what is there of a job, also what the service manager could not be asked to remove.
+    fn forget(&self, name: &str) -> io::Result<()> {
+        if let Some(link) = self.wanted(name) {
+            remove_if_there(&link)?;
+        }
         fs::remove_file(self.file(name))
     }
 
     /// Whether a job runs.
     pub fn runs(name: &str) -> bool {
         carry_out(&Self::state(name)).is_ok()
+    }
+}
+
+fn remove_if_there(file: &Path) -> io::Result<()> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 

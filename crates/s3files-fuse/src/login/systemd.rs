@@ -10,10 +10,17 @@ use super::{Job, OnFailure, Step};
 
 /// The line of our own.
 const COMMAND: &str = "Command=";
+/// What every login reaches.
+const TARGET: &str = "default.target";
 
 /// Where the file lies; `config` is the user's configuration folder.
 pub fn file(config: &Path, name: &str) -> PathBuf {
     config.join("systemd/user").join(unit_name(name))
+}
+
+/// What has the user's manager start the job at every login: the link that `systemctl enable` makes of `WantedBy`.
+pub fn wanted(config: &Path, name: &str) -> PathBuf {
+    config.join("systemd/user").join(format!("{TARGET}.wants")).join(unit_name(name))
 }
 
 fn unit_name(name: &str) -> String {
@@ -37,7 +44,7 @@ pub fn unit(job: &Job) -> Result<String, serde_json::Error> {
          TimeoutStopSec=120\n\
          \n\
          [Install]\n\
-         WantedBy=default.target\n\
+         WantedBy={TARGET}\n\
          \n\
          [X-s3files-fuse]\n\
          {COMMAND}{}\n",

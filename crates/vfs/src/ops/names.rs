@@ -32,11 +32,14 @@ impl Vfs {
     pub async fn lookup(&self, cred: &Cred, parent: u64, name: &[u8]) -> Result<Looked> {
         let dir = self.directory(parent)?;
         if let Some(entry) = self.newborn_entry(parent, name) {
-            return Ok(Looked::Found(entry));
+            if self.mount().options.kernel_judges || self.may_search(cred, &dir) {
+                return Ok(Looked::Found(entry));
+            }
+            self.settle_in(Some(parent)).await;
         }
         match self.child(cred, &dir, name).await? {
             Some(node) => Ok(Looked::Found(self.entry(&dir, &node))),
-            None => Ok(Looked::Missing { ttl: Self::missing_ttl(&dir, name, Instant::now()) }),
+            None => Ok(Looked::Missing { ttl: self.missing_ttl(&dir, name, Instant::now()) }),
         }
     }
 
@@ -88,9 +91,10 @@ impl Vfs {
     }
 
     /// For how long a name may be taken for missing.
-    fn missing_ttl(dir: &Node, name: &[u8], now: Instant) -> Duration {
+    fn missing_ttl(&self, dir: &Node, name: &[u8], now: Instant) -> Duration {
+        let ttl = self.name_ttl(dir, now);
         let mut state = dir.lock();
-        let (ttl, age) = (state.attrs.remaining(now), state.attrs.age(now));
+        let age = state.attrs.age(now);
         if state.dir().names.is_inferred(name) { ttl.min(INFERRED.saturating_sub(age)) } else { ttl }
     }
 
@@ -155,6 +159,10 @@ impl Vfs {
         let dentry = node.as_ref().map_or(Dentry::Missing, |node| Dentry::Present { id: node.id, kind: node.kind });
         dir.lock().dir().names.learn(found.dir.change, name, dentry);
         Ok(node)
+    }
+
+    fn may_search(&self, cred: &Cred, dir: &Node) -> bool {
+        dir.lock().may_search(cred, Instant::now(), self.mount().options.timeouts.dir_max)
     }
 
     fn remembered(&self, cred: &Cred, dir: &Arc<Node>, name: &[u8]) -> Option<Remembered> {

@@ -7,10 +7,10 @@
 
 use std::pin::pin;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use nfs4_client::{Along, ChangeInfo, Cred, Errno};
+use nfs4_client::{Along, ChangeInfo, Cred, Errno, Nfs4Error};
 
 use crate::attr::{FileKind, Timestamp};
 use crate::error::{Error, Result};
@@ -18,7 +18,7 @@ use crate::kernel::Stale;
 use crate::leftovers::Leftover;
 use crate::name::Name;
 use crate::names::{Dentry, Edit};
-use crate::node::{Hidden, Node, OwnChange, Place};
+use crate::node::{Hidden, Node, OwnChange, Place, ServerOpen};
 use crate::types::RenameFlags;
 use crate::vfs::Vfs;
 
@@ -92,16 +92,21 @@ impl Vfs {
     }
 
     async fn remove(&self, cred: &Cred, dir: &Arc<Node>, name: Bytes, node: &Arc<Node>) -> Result<()> {
+        let was_it = self.remove_name(cred, dir, name, node).await?;
+        self.name_has_gone(cred, node, was_it).await;
+        self.keep_watched(cred, dir);
+        Ok(())
+    }
+
+    /// REMOVE of a name that stands for `node` as far as we know. Whether it did without doubt.
+    async fn remove_name(&self, cred: &Cred, dir: &Arc<Node>, name: Bytes, node: &Arc<Node>) -> Result<bool> {
         let own = OwnChange::begin(dir);
         match self.mount().client.remove(cred, &dir.handle, &name).await {
             Ok(info) => {
                 node.lock().gone_from(&Place { parent: dir.ino(), name: Name::from(&name) });
+                let was_it = dir.lock().dir().names.found(&name, node.id, info);
                 own.done(info, vec![Edit(name.into(), Dentry::Missing)], self.mount().options.timeouts.dir_min);
-                if self.lost_a_name(node) {
-                    self.say_farewell(cred, node).await;
-                }
-                self.keep_watched(cred, dir);
-                Ok(())
+                Ok(was_it)
             }
             Err(error) => {
                 drop(own);
@@ -111,6 +116,41 @@ impl Vfs {
                 Err(error.into())
             }
         }
+    }
+
+    /// A name is gone that stood for this file as far as we know. Where that is not certain, the server is asked behind the
+    /// caller's back: another machine may have given the file another name before, and then another file has lost this one.
+    async fn name_has_gone(&self, cred: &Cred, node: &Arc<Node>, was_it: bool) {
+        // Of the others with several names the server may know nothing any more ([`Node::is_special`]).
+        if was_it || (node.is_special() && node.lock().attrs.last().nlink > 1) {
+            if self.lost_a_name(node) {
+                self.say_farewell(cred, node).await;
+            }
+            return;
+        }
+        node.lock().attrs.expire();
+        let (vfs, cred, node) = (self.clone(), cred.clone(), Arc::clone(node));
+        self.mount().tasks.spawn(async move {
+            let Ok(_permit) = vfs.mount().bulk.acquire().await else { return };
+            let sent = Instant::now();
+            match vfs.mount().client.getattr(&cred, &node.handle).await {
+                Ok(attr) => {
+                    vfs.take_attr(&node, &attr, sent);
+                }
+                Err(error) if matches!(error.status(), Some(Nfs4Error::Stale | Nfs4Error::Noent)) => {
+                    node.lock().attrs.set_nlink(0);
+                    vfs.retire(&node);
+                    vfs.tell_farewell(&node).await;
+                }
+                Err(error) => tracing::debug!(%error, ino = node.ino(), "GETATTR"),
+            }
+        });
+    }
+
+    /// The file is gone.
+    fn retire(&self, node: &Node) {
+        self.mount().table.lock().retire(node.id);
+        self.mount().pages.lock().drop_file(node.id.serial);
     }
 
     /// A file has one name less; without any it is gone, which is the answer.
@@ -128,8 +168,7 @@ impl Vfs {
             last
         };
         if last {
-            self.mount().table.lock().retire(node.id);
-            self.mount().pages.lock().drop_file(node.id.serial);
+            self.retire(node);
         }
         last
     }
@@ -147,7 +186,8 @@ impl Vfs {
         let name = Bytes::copy_from_slice(name);
         let work = async move {
             let mount = vfs.mount();
-            let as_hidden = Hidden { dir: Arc::clone(&dir), name: hidden.clone(), cred: cred.clone() };
+            let mut as_hidden =
+                Hidden { dir: Arc::clone(&dir), name: hidden.clone(), cred: cred.clone(), is_certain: false };
             let leftover = Leftover::new(&as_hidden, &node);
             vfs.note(leftover.clone(), true).await;
             let own = OwnChange::begin(&dir);
@@ -163,6 +203,7 @@ impl Vfs {
                     return Err(error.into());
                 }
             };
+            as_hidden.is_certain = dir.lock().dir().names.found(&name, node.id, info);
             own.done(info, vec![Edit(name.into(), Dentry::Missing)], mount.options.timeouts.dir_min);
             dir.lock().dir().hidden.push(Arc::downgrade(&node));
             let closed = {
@@ -171,7 +212,7 @@ impl Vfs {
                 state.place = None;
                 // The rename has changed its change attribute, but not its data.
                 state.attrs.expire();
-                if state.file().handles == 0 { state.unhide() } else { None }
+                if state.file().is_open() { None } else { state.unhide() }
             };
             if let Some(hidden) = closed {
                 vfs.remove_hidden(&node, &hidden).await;
@@ -183,12 +224,19 @@ impl Vfs {
 
     /// The last close of a hidden file.
     pub(crate) async fn remove_hidden(&self, node: &Arc<Node>, hidden: &Hidden) {
-        match self.remove(&hidden.cred, &hidden.dir, hidden.name.clone(), node).await {
+        let (cred, dir) = (&hidden.cred, &hidden.dir);
+        match self.remove_name(cred, dir, hidden.name.clone(), node).await {
             Err(error) if error.errno() != Errno::NoEnt => {
                 let name = String::from_utf8_lossy(&hidden.name);
                 tracing::warn!(%error, "a file that was removed while it was open is left behind as {name}");
             }
-            _ => self.note(Leftover::new(hidden, node), false).await,
+            removed => {
+                if removed.is_ok() {
+                    self.name_has_gone(cred, node, hidden.is_certain).await;
+                    self.keep_watched(cred, dir);
+                }
+                self.note(Leftover::new(hidden, node), false).await;
+            }
         }
         self.is_hidden_no_more(hidden, node);
     }
@@ -299,7 +347,7 @@ impl Vfs {
             let file = state.file();
             file.handles = file.handles.saturating_sub(1);
             file.closing = file.closing.saturating_sub(closing);
-            if file.handles == 0 { state.unhide() } else { None }
+            if file.is_open() { None } else { state.unhide() }
         };
         if let Some(hidden) = hidden {
             self.remove_hidden(node, &hidden).await;
@@ -345,6 +393,8 @@ impl Vfs {
             }
             return Ok(());
         }
+        let replaced = if same_dir { both(source, destination) } else { destination };
+        let was_it = target.as_ref().is_some_and(|target| to.lock().dir().names.found(&newname, target.id, replaced));
         node.lock().gone_from(&Place { parent: from.ino(), name: Name::from(&name) });
         if let Some(target) = &target {
             target.lock().gone_from(&Place { parent: to.ino(), name: Name::from(&newname) });
@@ -352,7 +402,7 @@ impl Vfs {
         let gone = Edit(name.into(), Dentry::Missing);
         let come = Edit(Name::from(&newname), Dentry::Present { id: node.id, kind: node.kind });
         match own_to {
-            None => own_from.done(both(source, destination), vec![gone, come], trust),
+            None => own_from.done(replaced, vec![gone, come], trust),
             Some(own_to) => {
                 own_from.done(source, vec![gone], trust);
                 own_to.done(destination, vec![come], trust);
@@ -370,9 +420,8 @@ impl Vfs {
         }
         if let Some(target) = target
             && target.lock().hidden().is_none()
-            && self.lost_a_name(&target)
         {
-            self.say_farewell(cred, &target).await;
+            self.name_has_gone(cred, &target, was_it).await;
         }
         Ok(())
     }
@@ -400,15 +449,17 @@ fn hidden_in(dir: &Node) -> usize {
 /// Whether a hidden file's last close is under way.
 fn is_leaving(node: &Node) -> bool {
     let mut state = node.lock();
-    state.known_file().is_none_or(|file| file.closing >= file.handles)
+    state.known_file().is_none_or(|file| file.opening == 0 && file.closing >= file.handles)
 }
 
-/// Whether removing the file's name must leave the file alone because it is open and the server would not keep it.
+/// Whether removing the file's name must leave the file alone because it is open, or about to be, and the server would
+/// not keep it: what it does is known from the opens that it has answered.
 fn must_hide(node: &Arc<Node>) -> bool {
     let mut state = node.lock();
     if state.hidden().is_some() {
         return false;
     }
     let Some(file) = state.known_file() else { return false };
-    file.handles > 0 && !file.opens.iter().all(|open| open.file().is_some_and(|file| file.survives_unlink()))
+    let survives = |open: &Arc<ServerOpen>| open.file().is_some_and(|file| file.survives_unlink());
+    file.is_open() && (file.opens.is_empty() || !file.opens.iter().all(survives))
 }

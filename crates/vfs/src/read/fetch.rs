@@ -282,12 +282,14 @@ impl Vfs {
         Ok(pieces)
     }
 
-    /// The start of a file came along with its open, which was sent when the file had been `touched` so often.
-    pub(crate) fn keep_start(&self, node: &Node, data: &Bytes, touched: u64) {
+    /// The start of a file came along with its open, which was sent when the file had been `touched` so often, and found
+    /// the file at `change`.
+    pub(crate) fn keep_start(&self, node: &Node, data: &Bytes, change: u64, touched: u64) {
         let mut state = node.lock();
+        let is_current = state.attrs.last().change == change;
         let file = state.file();
-        // Written or cut since it was asked for: what came may be old.
-        if file.touched == touched && file.dirty.is_clean() {
+        // Written or cut since it was asked for, or another reply has brought word of a later change: what came may be old.
+        if is_current && file.touched == touched && file.dirty.is_clean() {
             self.mount().pages.lock().fill(node.id.serial, 0, data);
         }
     }

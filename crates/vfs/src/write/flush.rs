@@ -14,7 +14,8 @@ use nfs4_client::{Errno, FileAttr, OpenFile, Stability, Written};
 use crate::attrs::Origin;
 use crate::error::{Error, Result};
 use crate::extents::Piece;
-use crate::files::OpenHandle;
+use crate::files::{OpenHandle, Telling};
+use crate::kernel::Stale;
 use crate::node::{FileState, Node, NodeState, ServerOpen};
 use crate::types::SetAttr;
 use crate::vfs::Vfs;
@@ -28,6 +29,17 @@ pub(crate) enum Goal {
     Sent,
     /// They are on its stable storage.
     Stable,
+}
+
+/// How bytes of a program are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// Where the program says.
+    At,
+    /// At the end of the file.
+    Append,
+    /// As `At`, and nothing is told of earlier failures: the program has written them long ago.
+    Untold,
 }
 
 /// What is sent beyond what has been asked for.
@@ -114,12 +126,18 @@ impl Drop for Using {
 
 impl Vfs {
     /// Takes bytes written by a program through `handle`.
-    pub(crate) async fn write_back(&self, handle: &OpenHandle, offset: u64, data: Bytes, append: bool) -> Result<u32> {
+    pub(crate) async fn write_back(
+        &self,
+        handle: &OpenHandle,
+        offset: u64,
+        data: Bytes,
+        manner: Manner,
+    ) -> Result<u32> {
         let mount = self.mount();
         let len = data.len() as u64;
         let push = || self.pump_all(Push::All);
         mount.gauge.wait_for_room(len, mount.options.dirty_limit, push).await;
-        while !self.take_in(handle, offset, &data, append)? {
+        while !self.take_in(handle, offset, &data, manner)? {
             let progress = Arc::clone(&handle.node.lock().file().progress);
             let moved = progress.notified();
             tokio::pin!(moved);
@@ -134,7 +152,8 @@ impl Vfs {
     }
 
     /// False: it is to be appended, and a truncation under way decides where the end will be.
-    fn take_in(&self, handle: &OpenHandle, offset: u64, data: &Bytes, append: bool) -> Result<bool> {
+    pub(crate) fn take_in(&self, handle: &OpenHandle, offset: u64, data: &Bytes, manner: Manner) -> Result<bool> {
+        let append = manner == Manner::Append;
         let mount = self.mount();
         let limits = mount.client.limits();
         let mut state = handle.node.lock();
@@ -148,7 +167,13 @@ impl Vfs {
         }
         let file = state.file();
         file.touched += 1;
-        if let Some(errno) = handle.unseen_failure(file) {
+        if handle.flags.bypasses_kernel_cache() {
+            // Older kernels leave pages as they were that other opens have read.
+            file.version += 1;
+        }
+        if manner != Manner::Untold
+            && let Some(errno) = handle.untold(file, Telling::Write)
+        {
             return Err(Error::Writeback(errno));
         }
         file.taint(&(offset..end));
@@ -381,17 +406,21 @@ impl Vfs {
         }
     }
 
-    /// Bytes could not be written: they are gone, and whoever wrote them will be told.
+    /// Bytes could not be written: they are gone, also from the kernel's pages, and whoever wrote them will be told.
     fn give_up(&self, node: &Node, state: &mut NodeState, lost: Vec<Range<u64>>, error: &Error) {
         let bytes: u64 = lost.iter().map(|range| range.end - range.start).sum();
         let errno = error.errno();
         tracing::error!(ino = node.ino(), bytes, %error, "written data could not be stored");
-        state.file().fail(errno, bytes);
+        let file = state.file();
+        file.fail(errno, bytes);
+        file.version += 1;
         state.attrs.expire();
         let mut pages = self.mount().pages.lock();
         for range in lost {
             pages.drop_range(node.id.serial, range);
         }
+        drop(pages);
+        self.mount().kernel.drop_later(Stale::Inode(node.ino()));
     }
 
     async fn write_at(
@@ -499,17 +528,5 @@ impl Vfs {
             self.pump(node, Push::Ready);
             moved.await;
         }
-    }
-}
-
-impl OpenHandle {
-    /// A failure to write that this handle has not told of yet; telling it counts.
-    pub(crate) fn unseen_failure(&self, file: &FileState) -> Option<Errno> {
-        let mut seen = self.failures_seen.lock();
-        if *seen == file.failures {
-            return None;
-        }
-        *seen = file.failures;
-        file.last_failure
     }
 }

@@ -55,6 +55,9 @@ impl Sets {
 
     /// The data are changed: a time of the last change that was set before that holds no longer.
     pub(crate) fn data_changed(&mut self) {
+        if let Some(flying) = &mut self.flying {
+            flying.mtime = None;
+        }
         if let Some(waiting) = &mut self.waiting {
             waiting.set.mtime = None;
             if waiting.set.is_empty() {
@@ -114,6 +117,12 @@ impl Sets {
     /// another identity has asked for something meanwhile.
     pub(crate) fn put_back(&mut self, cred: &Cred, now: Instant) -> bool {
         let Some(set) = self.flying.take() else { return true };
+        if set.is_empty() {
+            // All it was to set was a time, and the data have changed since.
+            self.answered = self.sent;
+            self.settle();
+            return true;
+        }
         self.wanted = true;
         match &mut self.waiting {
             Some(waiting) if waiting.cred != *cred => return false,
@@ -276,6 +285,24 @@ mod tests {
         sets.take().unwrap();
         sets.answered(None, now);
         assert!(sets.is_done(number));
+    }
+
+    #[test]
+    fn a_write_overtakes_a_time_that_is_on_the_wire() {
+        let (mut sets, now, cred) = (Sets::default(), Instant::now(), Cred::new(7, 7));
+        for again in [true, false] {
+            sets.join(&SetAttr { mtime: Some(at(5)), ..SetAttr::default() }, &cred, now);
+            let number = sets.want();
+            sets.take().unwrap();
+            sets.data_changed();
+            assert_eq!(sets.shown(attr(7, 0o644)).mtime.seconds, 0);
+            if again {
+                sets.answered(Some(&cred), now);
+            } else {
+                assert!(sets.put_back(&cred, now));
+            }
+            assert!(sets.is_idle() && sets.is_done(number));
+        }
     }
 
     proptest! {
