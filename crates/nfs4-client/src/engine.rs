@@ -445,6 +445,11 @@ impl Engine {
         self.within_limit(answer).await
     }
 
+    /// Bytes of answers that came to requests, those of recovery not counted.
+    pub(crate) fn answered(&self) -> u64 {
+        self.counts.bytes_in.load(Ordering::Relaxed)
+    }
+
     async fn carry_out_counted(&self, request: &Request) -> Result<Done> {
         let outcome = self.carry_out(request).await;
         self.counts.ended(&outcome);

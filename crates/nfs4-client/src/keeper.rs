@@ -50,7 +50,7 @@ const SHUTDOWN_STEP: Duration = Duration::from_secs(5);
 const CALLBACK_LIMIT: Duration = Duration::from_secs(5);
 /// How often to look whether the connections are enough.
 const LOOK: Duration = Duration::from_millis(500);
-/// A connection that has served for so long may break without the next one being held back.
+/// A session that has served for so long, or a connection, may break without the next one being held back.
 const STEADY: Duration = Duration::from_secs(10);
 /// Reports that may wait; more say nothing new.
 const REPORTS: usize = 64;
@@ -124,8 +124,8 @@ struct Worker {
     acted_on_flags: Option<Instant>,
     renewing: Arc<AtomicBool>,
     nudge: Arc<Notify>,
-    /// When a connection or a session was last replaced, unless it has proved itself since.
-    replaced: Option<Instant>,
+    /// When a connection or a session was last replaced, and how many bytes of answers had come by then.
+    replaced: Option<(Instant, u64)>,
     /// Pauses before connections that follow each other fast.
     rest: Backoff,
     /// Connections of the session beside the one with the back channel.
@@ -483,7 +483,7 @@ impl Worker {
         let has_other = self.further.iter().any(|other| other.channel.lost().is_none());
         let replaces = trouble == Trouble::Session || (trouble == Trouble::Channel && !has_other);
         if replaces {
-            self.rest().await;
+            self.rest(&trouble).await;
         }
         let mut backoff = Backoff::for_connect();
         loop {
@@ -501,7 +501,7 @@ impl Worker {
             match unless_gone(&nudge, &channels, self.establish(&connected)).await {
                 Ok(()) => {
                     if replaces {
-                        self.replaced = Some(Instant::now());
+                        self.replaced = Some((Instant::now(), self.engine.answered()));
                     }
                     return connected;
                 }
@@ -522,9 +522,13 @@ impl Worker {
         }
     }
 
-    /// A target that lets us in and hangs up at once is not tried again at full speed. One break alone costs no time.
-    async fn rest(&mut self) {
-        if self.replaced.is_none_or(|replaced| replaced.elapsed() >= STEADY) {
+    /// A target that lets us in and hangs up at the first request is not tried again at full speed. A connection that has
+    /// brought an answer is replaced without losing time, however short it lived.
+    async fn rest(&mut self, trouble: &Trouble) {
+        let has_served = self.replaced.is_none_or(|(at, answered)| {
+            at.elapsed() >= STEADY || (*trouble == Trouble::Channel && self.engine.answered() > answered)
+        });
+        if has_served {
             self.rest.reset();
             return;
         }
