@@ -104,7 +104,7 @@ impl Vfs {
         match self.mount().client.remove(cred, &dir.handle, &name).await {
             Ok(info) => {
                 node.lock().gone_from(&Place { parent: dir.ino(), name: Name::from(&name) });
-                let was_it = dir.lock().dir().names.found(&name, node.id, info);
+                let was_it = self.takes_on_trust(info) || dir.lock().dir().names.found(&name, node.id, info);
                 own.done(info, vec![Edit(name.into(), Dentry::Missing)], self.mount().options.timeouts.dir_min);
                 Ok(was_it)
             }
@@ -145,6 +145,12 @@ impl Vfs {
                 Err(error) => tracing::debug!(%error, ino = node.ino(), "GETATTR"),
             }
         });
+    }
+
+    /// Of a server that never says what else happened in a directory it is not worth a request for each name to know better,
+    /// unless something is kept for the file here.
+    fn takes_on_trust(&self, info: ChangeInfo) -> bool {
+        !info.atomic && self.mount().farewell.lock().is_none()
     }
 
     /// The file is gone.
@@ -203,7 +209,7 @@ impl Vfs {
                     return Err(error.into());
                 }
             };
-            as_hidden.is_certain = dir.lock().dir().names.found(&name, node.id, info);
+            as_hidden.is_certain = vfs.takes_on_trust(info) || dir.lock().dir().names.found(&name, node.id, info);
             own.done(info, vec![Edit(name.into(), Dentry::Missing)], mount.options.timeouts.dir_min);
             dir.lock().dir().hidden.push(Arc::downgrade(&node));
             let closed = {
@@ -394,7 +400,8 @@ impl Vfs {
             return Ok(());
         }
         let replaced = if same_dir { both(source, destination) } else { destination };
-        let was_it = target.as_ref().is_some_and(|target| to.lock().dir().names.found(&newname, target.id, replaced));
+        let meant = |target: &Arc<Node>| to.lock().dir().names.found(&newname, target.id, replaced);
+        let was_it = self.takes_on_trust(replaced) || target.as_ref().is_some_and(meant);
         node.lock().gone_from(&Place { parent: from.ino(), name: Name::from(&name) });
         if let Some(target) = &target {
             target.lock().gone_from(&Place { parent: to.ino(), name: Name::from(&newname) });
