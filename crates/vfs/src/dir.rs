@@ -26,6 +26,7 @@ use crate::node::{Node, Place};
 use crate::sync::Locked;
 use crate::types::{DirItem, Entry, Fh};
 use crate::vfs::Vfs;
+use crate::walk::Arrival;
 
 /// `.` and `..` come first.
 const DOTS: u64 = 2;
@@ -226,15 +227,21 @@ impl Vfs {
     ) -> Result<Vec<DirItem>> {
         let handle = self.mount().dirs.get(&fh.0).map(|handle| Arc::clone(&handle)).ok_or(Error::BadHandle)?;
         let dir = &handle.node;
+        let mut fresh = plus;
         if offset == 0 {
             self.settle_in(Some(dir.ino())).await;
-            self.walk_to(cred, dir);
+            if self.walk_to(cred, dir) == Arrival::Expected {
+                // What was listed ahead serves the walk, though the children's attributes may have run out meanwhile. Should
+                // it ask for them, it will for all.
+                fresh = false;
+                Self::next_stale_child_refreshes_all(dir);
+            }
         }
         let known = handle.listing.lock().clone();
         let listing = match known {
             Some(listing) if offset > 0 => listing,
             _ => {
-                let listing = match self.listing_from_names(cred, dir, plus) {
+                let listing = match self.listing_from_names(cred, dir, fresh) {
                     Some(listing) => listing,
                     None => self.list(cred, dir, true),
                 };
@@ -285,9 +292,10 @@ impl Vfs {
             }
             room = room.saturating_sub(cost);
             let pin = item.id.filter(|_| plus && means(&item)).and_then(|id| self.mount().table.lock().resolve(id));
-            let entry = pin.as_ref().and_then(|node| {
-                let (attr, attr_ttl) = node.lock().fresh(now)?;
-                Some(Entry { attr, generation: node.id.serial, entry_ttl, attr_ttl })
+            // Attributes that have run out come with a time of zero: the kernel asks for them if it needs them.
+            let entry = pin.as_ref().map(|node| {
+                let state = node.lock();
+                Entry { attr: state.shown(), generation: node.id.serial, entry_ttl, attr_ttl: state.ttl(now) }
             });
             out.push(DirItem {
                 ino: item.ino,
@@ -315,8 +323,8 @@ impl Vfs {
         }
     }
 
-    /// A listing without asking, when all names are known and, with `plus`, most children's attributes are fresh.
-    fn listing_from_names(&self, cred: &Cred, dir: &Arc<Node>, plus: bool) -> Option<Arc<Listing>> {
+    /// A listing without asking, when all names are known and, with `fresh`, most children's attributes hold.
+    fn listing_from_names(&self, cred: &Cred, dir: &Arc<Node>, fresh: bool) -> Option<Arc<Listing>> {
         let now = Instant::now();
         let (names, edits) = {
             let mut state = dir.lock();
@@ -331,7 +339,7 @@ impl Vfs {
             return None;
         }
         let mut table = self.mount().table.lock();
-        if plus {
+        if fresh {
             let step = (names.len() / SAMPLE).max(1);
             let sample: Vec<_> = names.iter().step_by(step).collect();
             let mut is_fresh = |dentry: &Dentry| match dentry {
@@ -488,22 +496,38 @@ impl Vfs {
     }
 
     /// A program reads a directory: if it is walking a tree, what it will open next is listed ahead.
-    fn walk_to(&self, cred: &Cred, dir: &Arc<Node>) {
+    fn walk_to(&self, cred: &Cred, dir: &Arc<Node>) -> Arrival {
         let (now, parent) = (Instant::now(), dir.lock().place.as_ref().map(|place| place.parent));
         let walk = &self.mount().walk;
-        if !walk.lock().opened(dir.ino(), parent, now) {
-            return;
+        let arrival = walk.lock().opened(dir.ino(), parent, now);
+        if arrival == Arrival::Alone {
+            return arrival;
         }
-        if let Some(parent) = parent.and_then(|parent| self.directory(parent).ok())
-            && walk.lock().expands(parent.ino(), now)
-        {
-            let mut dirs = subdirectories(&parent);
-            // In the order in which they will be opened: those behind this one first.
-            let here = dirs.iter().position(|ino| *ino == dir.ino()).map_or(0, |at| at + 1);
-            dirs.rotate_left(here);
-            walk.lock().expect(dirs.into_iter(), now);
+        if let Some(parent) = parent.and_then(|parent| self.directory(parent).ok()) {
+            self.expect_siblings(&parent, dir.ino());
         }
         self.walk_below(cred, dir);
+        arrival
+    }
+
+    /// Expects the subdirectories of `parent`, once in a while: those behind `ino` first, as they will be opened. False: it
+    /// was done lately, or they are not known yet.
+    pub(crate) fn expect_siblings(&self, parent: &Node, ino: u64) -> bool {
+        let now = Instant::now();
+        let walk = &self.mount().walk;
+        if !walk.lock().expands(parent.ino(), now) {
+            return false;
+        }
+        let mut dirs = subdirectories(parent);
+        if dirs.is_empty() {
+            // Its listing is still on the way, and expects them when it is there.
+            walk.lock().not_expanded(parent.ino());
+            return false;
+        }
+        let here = dirs.iter().position(|other| *other == ino).map_or(0, |at| at + 1);
+        dirs.rotate_left(here);
+        walk.lock().expect(dirs.into_iter(), now);
+        true
     }
 
     /// The names of a directory are known; if somebody walks through it, its subdirectories come next.
@@ -585,7 +609,7 @@ impl Head {
 }
 
 /// The inode numbers of a directory's subdirectories, as far as all its names are known.
-pub(crate) fn subdirectories(dir: &Node) -> Vec<u64> {
+fn subdirectories(dir: &Node) -> Vec<u64> {
     dir.lock().dir().names.subdirectories()
 }
 

@@ -437,6 +437,19 @@ impl Vfs {
 
     /// Brings all of these in a directory to the server, and attributes that are held back; in all directories with `None`.
     pub(crate) async fn settle_in(&self, dir: Option<u64>) {
+        self.settle_newborns_in(dir).await;
+        self.settle_held_in(dir).await;
+    }
+
+    /// Brings to the server what a new name in a directory depends on: the files that are held back there, and attributes
+    /// of the directory itself. Those of other files in it say nothing about it and go on waiting for their time.
+    pub(crate) async fn settle_for_new(&self, dir: &Node) {
+        self.settle_newborns_in(Some(dir.ino())).await;
+        // What went wrong with them is in the log.
+        let _ = self.settle_held(dir).await;
+    }
+
+    async fn settle_newborns_in(&self, dir: Option<u64>) {
         let newborns: Vec<_> = {
             let newborns = self.mount().newborns.lock();
             let is_there = |newborn: &&Arc<Newborn>| dir.is_none_or(|dir| newborn.dir.ino() == dir);
@@ -449,7 +462,6 @@ impl Vfs {
             // Its failure is told to who made it.
             let _ = newborn.settled().await;
         }
-        self.settle_held_in(dir).await;
     }
 
     /// The last descriptor of one that the server refused is closed. False: it is none.

@@ -393,7 +393,11 @@ impl Vfs {
         if let Some(made) = self.hold_back(&cred, &dir, &name, mode, flags) {
             return Ok(made);
         }
-        self.settle_in(Some(parent)).await;
+        if flags.exclusive {
+            self.settle_for_new(&dir).await;
+        } else {
+            self.settle_in(Some(parent)).await;
+        }
         let work = async move {
             let (node, open) = vfs.create_at_server(&cred, &dir, name, mode, flags).await?;
             let entry = vfs.entry(&dir, &node);

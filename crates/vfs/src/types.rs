@@ -204,7 +204,8 @@ pub struct DirItem {
     pub kind: FileKind,
     /// Name.
     pub name: Name,
-    /// The file, where it was asked for and is known; count it with [`crate::Vfs::accepted`] when the kernel takes it.
+    /// The file, where it was asked for and is known, with a time of zero when its attributes have run out; count it with
+    /// [`crate::Vfs::accepted`] when the kernel takes it.
     pub entry: Option<Entry>,
     /// Keeps the number from meaning another file until the kernel has counted it.
     pub(crate) pin: Option<Arc<Node>>,

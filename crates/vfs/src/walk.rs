@@ -5,6 +5,9 @@
 //! open the rest of what the parent holds as well. So the listings of siblings and, as these arrive, of their
 //! subdirectories are asked for at once, as many as [`AHEAD`] that nobody has opened yet. A walk costs about as many
 //! round trips as the tree is deep then, not as many as it has directories.
+//!
+//! A walker that works on what it finds (`rm -r`) may need minutes. What was listed ahead for it stands for its names as
+//! long as those are believed at all, and its next directory keeps the walk alive.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -19,13 +22,17 @@ const WAITING: usize = 4096;
 /// for so long was fetched in vain.
 const PACE: Duration = Duration::from_secs(10);
 
+/// Some walkers open a directory twice, once to see whether it is empty (`rm -r`): a second time within this counts as the
+/// first.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// Most opened directories that are remembered.
 const OPENED: usize = 1024;
 
 /// See the module's page. Directories are named by their inode numbers.
 #[derive(Debug, Default)]
 pub(crate) struct Walk {
-    opened: HashMap<u64, Instant>,
+    opened: HashMap<u64, Opened>,
     order: VecDeque<u64>,
     waiting: VecDeque<u64>,
     is_waiting: HashSet<u64>,
@@ -36,18 +43,47 @@ pub(crate) struct Walk {
     walking: Option<Instant>,
 }
 
+/// A directory that was opened.
+#[derive(Debug)]
+struct Opened {
+    /// When it was, or the last of its subdirectories.
+    at: Instant,
+    /// When it was for the first time after it was listed ahead.
+    expected: Option<Instant>,
+}
+
+/// How a program comes to read a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// By itself.
+    Alone,
+    /// On a walk.
+    Walking,
+    /// On a walk that expected it: its listing was asked for ahead.
+    Expected,
+}
+
 impl Walk {
-    /// A program begins to read a directory. True: it is walking.
-    pub(crate) fn opened(&mut self, dir: u64, parent: Option<u64>, now: Instant) -> bool {
-        self.ahead.remove(&dir);
+    /// A program begins to read a directory.
+    pub(crate) fn opened(&mut self, dir: u64, parent: Option<u64>, now: Instant) -> Arrival {
+        let before = self.opened.get(&dir).and_then(|opened| opened.expected);
+        let expected = match self.ahead.remove(&dir) {
+            Some(_) => Some(now),
+            None => before.filter(|at| now.saturating_duration_since(*at) < AGAIN),
+        };
         if self.is_waiting.remove(&dir) {
             self.waiting.retain(|other| *other != dir);
         }
-        let walks = parent.is_some_and(|parent| parent != dir && self.is_walked(parent, now));
+        let parent = parent.filter(|parent| *parent != dir);
+        let walks = expected.is_some() || parent.is_some_and(|parent| self.is_walked(parent, now));
         if walks {
             self.walking = Some(now);
+            // It has not left its parent yet.
+            if let Some(opened) = parent.and_then(|parent| self.opened.get_mut(&parent)) {
+                opened.at = now;
+            }
         }
-        if self.opened.insert(dir, now).is_none() {
+        if self.opened.insert(dir, Opened { at: now, expected }).is_none() {
             self.order.push_back(dir);
         }
         while self.order.len() > OPENED {
@@ -55,13 +91,17 @@ impl Walk {
                 self.opened.remove(&oldest);
             }
         }
-        walks
+        match (expected, walks) {
+            (Some(_), _) => Arrival::Expected,
+            (None, true) => Arrival::Walking,
+            (None, false) => Arrival::Alone,
+        }
     }
 
     /// Whether a directory was opened, or listed ahead, lately.
     pub(crate) fn is_walked(&self, dir: u64, now: Instant) -> bool {
         let lately = |at: &Instant| now.saturating_duration_since(*at) < PACE;
-        self.opened.get(&dir).is_some_and(lately) || self.ahead.get(&dir).is_some_and(lately)
+        self.opened.get(&dir).is_some_and(|opened| lately(&opened.at)) || self.ahead.get(&dir).is_some_and(lately)
     }
 
     /// Whether what lies below a directory will be opened as well: it is listed ahead, or was opened by a walker.
@@ -76,6 +116,11 @@ impl Walk {
         }
         let before = self.expanded.insert(dir, now);
         before.is_none_or(|at| now.saturating_duration_since(at) >= PACE)
+    }
+
+    /// They could not be: [`Self::expands`] says so again.
+    pub(crate) fn not_expanded(&mut self, dir: u64) {
+        self.expanded.remove(&dir);
     }
 
     /// Directories that will be opened soon, the next one first.
@@ -131,16 +176,38 @@ mod tests {
     #[test]
     fn the_first_directory_that_is_opened_is_no_walk_and_its_child_is() {
         let (mut walk, now) = (Walk::default(), Instant::now());
-        assert!(!walk.opened(1, None, now));
-        assert!(walk.opened(2, Some(1), now + Duration::from_secs(1)));
-        assert!(!walk.opened(3, Some(9), now));
+        assert_eq!(walk.opened(1, None, now), Arrival::Alone);
+        assert_eq!(walk.opened(2, Some(1), now + Duration::from_secs(1)), Arrival::Walking);
+        assert_eq!(walk.opened(3, Some(9), now), Arrival::Alone);
+    }
+
+    #[test]
+    fn a_slow_walk_goes_on_as_long_as_its_directories_follow_each_other() {
+        let (mut walk, start) = (Walk::default(), Instant::now());
+        walk.opened(1, None, start);
+        for step in 1..10u32 {
+            let arrival = walk.opened(u64::from(step) + 1, Some(1), start + step * (PACE - Duration::from_secs(1)));
+            assert_eq!(arrival, Arrival::Walking, "{step}");
+        }
+    }
+
+    #[test]
+    fn what_was_listed_ahead_is_expected_however_late_and_twice_at_once() {
+        let (mut walk, now) = (Walk::default(), Instant::now());
+        walk.expect([2].into_iter(), now);
+        assert_eq!(walk.next(now), Some(2));
+        let first = now + 2 * PACE;
+        assert_eq!(walk.opened(2, Some(1), first), Arrival::Expected);
+        assert_eq!(walk.opened(2, Some(1), first + AGAIN / 2), Arrival::Expected);
+        assert_eq!(walk.opened(2, Some(1), first + AGAIN), Arrival::Alone);
+        assert_eq!(walk.opened(2, Some(1), now + 4 * PACE), Arrival::Alone);
     }
 
     #[test]
     fn a_child_that_is_opened_much_later_is_no_walk() {
         let (mut walk, now) = (Walk::default(), Instant::now());
         walk.opened(1, None, now);
-        assert!(!walk.opened(2, Some(1), now + PACE));
+        assert_eq!(walk.opened(2, Some(1), now + PACE), Arrival::Alone);
     }
 
     #[test]

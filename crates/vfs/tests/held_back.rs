@@ -7,8 +7,13 @@ mod stage;
 use std::time::Duration;
 
 use bytes::Bytes;
-use stage::{Stage, close, content, find, on_stage, pattern, reading, with_options};
-use vfs::{Errno, Fh, OpenFlags, RenameFlags, SetAttr, TimeSet, Timestamp, VfsOptions};
+use mock_mount_target::nfs::faults::{Action, Rule};
+use mock_mount_target::nfs::{Config, Profile};
+use nfs4_client::{Cred, Nfs4Error};
+use stage::{Stage, close, content, find, on_mock, on_stage, pattern, reading, with_options, writing};
+use vfs::{Errno, Fh, OpenFlags, RenameFlags, SetAttr, TimeSet, Timeouts, Timestamp, Vfs, VfsOptions};
+
+const OP_SETATTR: u32 = 34;
 
 const NEW: OpenFlags =
     OpenFlags { read: false, write: true, append: false, truncate: true, exclusive: false, sync: false, direct: false };
@@ -221,6 +226,53 @@ async fn a_tree_is_walked_in_as_many_round_trips_as_it_is_deep() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_walk_that_works_on_what_it_finds_asks_for_no_listing_twice() {
+    on_stage("slow-walk", async |stage| {
+        let (cred, dirs) = (&stage.cred, 8);
+        for number in 0..dirs {
+            let sub = stage.vfs.mkdir(cred, stage.dir, format!("d{number}").as_bytes(), 0o755).await.unwrap().attr.ino;
+            for name in [&b"a"[..], b"b"] {
+                stage.vfs.symlink(cred, sub, name, b"target").await.unwrap();
+            }
+        }
+        // The attributes of what is no directory have run out whenever the walk comes to it.
+        let timeouts = Timeouts { file_min: Duration::ZERO, file_max: Duration::ZERO, ..Timeouts::default() };
+        let (vfs, dir) = stage.second_mount(VfsOptions { timeouts, ..VfsOptions::default() }).await;
+        let listed = list(&vfs, cred, dir).await;
+        assert_eq!(listed.len(), dirs);
+        let mut waits = 0;
+        for (at, sub) in listed.into_iter().enumerate() {
+            while at > 1 && !is_quiet(&vfs).await {}
+            let before = vfs.client().counters().compounds;
+            // Once to see whether it is empty, as `rm -r` does.
+            for _ in 0..2 {
+                assert_eq!(list(&vfs, cred, sub).await.len(), 2);
+            }
+            waits += u64::from(vfs.client().counters().compounds > before);
+        }
+        assert!(waits <= 2, "{waits} of {dirs} directories had to be asked for");
+        assert_eq!(vfs.shutdown().await, []);
+    })
+    .await;
+}
+
+/// What is in a directory, as who also wants the attributes asks for it. Nothing has to be looked up by name.
+async fn list(vfs: &Vfs, cred: &Cred, dir: u64) -> Vec<u64> {
+    let fh = vfs.opendir(cred, dir).await.unwrap();
+    let items = vfs.readdir(cred, dir, fh, 0, true, 64 << 10).await.unwrap();
+    vfs.releasedir(cred, dir, fh).await.unwrap();
+    assert!(items[2..].iter().all(|item| item.entry.is_some()));
+    items.into_iter().filter(|item| *item.name != *b"." && *item.name != *b"..").map(|item| item.ino).collect()
+}
+
+/// Nothing was asked for some time.
+async fn is_quiet(vfs: &Vfs) -> bool {
+    let before = vfs.client().counters().compounds;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    vfs.client().counters().compounds == before
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_new_file_that_is_an_open_one_under_another_name_loses_what_was_written_before() {
     for delayed_create in [true, false] {
         let options = VfsOptions { delayed_create, ..VfsOptions::default() };
@@ -284,6 +336,27 @@ async fn attributes_of_a_directory_or_a_closed_file_go_out_together() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_new_name_does_not_wait_for_the_attributes_of_another_file() {
+    const REFUSALS: u64 = 6;
+    on_mock("besides", Config::new(Profile::Full), VfsOptions::default(), async |stage, mock| {
+        let (vfs, cred) = (&stage.vfs, &stage.cred);
+        let dir = vfs.mkdir(cred, stage.dir, b"d", 0o755).await.unwrap().attr.ino;
+        let before = mock.faults_acted();
+        let later = Action::Status(Nfs4Error::Delay);
+        mock.add_fault(Rule { times: REFUSALS, ..Rule::once(OP_SETATTR, later) });
+        set_all(stage, dir, 0o711).await;
+        vfs.mkdir(cred, stage.dir, b"e", 0o755).await.unwrap();
+        vfs.symlink(cred, stage.dir, b"s", b"d").await.unwrap();
+        let exclusive = OpenFlags { exclusive: true, ..writing() };
+        let (entry, opened) = vfs.create(cred, stage.dir, b"f", 0o644, exclusive).await.unwrap();
+        assert!(mock.faults_acted() - before < REFUSALS);
+        stage.close(entry.attr.ino, opened.fh).await;
+        assert_eq!(vfs.current_attr(cred, dir).await.unwrap().mode, 0o711);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_depends_on_attributes_that_are_held_back_comes_after_them() {
     on_stage("after", async |stage| {
         let (vfs, cred) = (&stage.vfs, &stage.cred);
@@ -297,8 +370,9 @@ async fn what_depends_on_attributes_that_are_held_back_comes_after_them() {
         assert_eq!(find(&other, cred, root, "e").await.unwrap().attr.mode, 0o722);
         set_all(stage, dir, 0o733).await;
         assert!(stage.find("nothing").await.is_none());
-        let (ino, fh) = stage.create("f").await;
+        assert_eq!(stage.names(stage.dir).await, ["e"]);
         assert_eq!(find(&other, cred, root, "e").await.unwrap().attr.mode, 0o733);
+        let (ino, fh) = stage.create("f").await;
         stage.close(ino, fh).await;
         set_all(stage, ino, 0o600).await;
         let read = vfs.open(cred, ino, reading()).await.unwrap();

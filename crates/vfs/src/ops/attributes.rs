@@ -8,7 +8,6 @@ use nfs4_client::{Cred, Nfs4Error};
 
 use crate::attr::{Attr, FileKind};
 use crate::attrs::Origin;
-use crate::dir::subdirectories;
 use crate::error::{Error, Result};
 use crate::kernel::Stale;
 use crate::node::{Body, Node};
@@ -130,6 +129,13 @@ impl Vfs {
         done
     }
 
+    /// The next child that is asked for with old attributes is taken for the first of many.
+    pub(crate) fn next_stale_child_refreshes_all(dir: &Node) {
+        let mut state = dir.lock();
+        let dir_state = state.dir();
+        (dir_state.stale_since, dir_state.stale_hits) = (Some(Instant::now()), STALE_HITS - 1);
+    }
+
     /// Whoever asks for the children of one directory after the other (`git status`) will go on with the next one.
     fn refresh_cousins(&self, cred: &Cred, dir: &Node) {
         let (now, parent) = (Instant::now(), dir.lock().place.as_ref().map(|place| place.parent));
@@ -142,9 +148,8 @@ impl Vfs {
             goes_on
         };
         if let Some(parent) = parent.filter(|_| goes_on).and_then(|parent| self.directory(parent).ok())
-            && walk.lock().expands(parent.ino(), now)
+            && self.expect_siblings(&parent, dir.ino())
         {
-            walk.lock().expect(subdirectories(&parent).into_iter(), now);
             self.walk_on(cred);
         }
     }

@@ -240,7 +240,7 @@ impl Vfs {
         self.writable()?;
         self.check_name(name)?;
         let dir = self.directory(parent)?;
-        self.settle_in(Some(parent)).await;
+        self.settle_for_new(&dir).await;
         let own = OwnChange::begin(&dir);
         let sent = Instant::now();
         let wanted = kind_of(&new);
@@ -334,7 +334,7 @@ impl Vfs {
         self.writable()?;
         self.check_name(name)?;
         let dir = self.directory(parent)?;
-        self.settle_in(Some(parent)).await;
+        self.settle_for_new(&dir).await;
         let (vfs, cred, name) = (self.clone(), cred.clone(), Bytes::copy_from_slice(name));
         let work = async move {
             let own = OwnChange::begin(&dir);
@@ -371,9 +371,9 @@ impl Vfs {
         self.writable()?;
         self.check_name(newname)?;
         self.settle_ino(ino).await?;
-        self.settle_in(Some(newparent)).await;
-        let node = self.node(ino)?;
         let dir = self.directory(newparent)?;
+        self.settle_for_new(&dir).await;
+        let node = self.node(ino)?;
         let own = OwnChange::begin(&dir);
         let sent = Instant::now();
         let linked = self.mount().client.link(cred, &node.handle, &dir.handle, newname).await;

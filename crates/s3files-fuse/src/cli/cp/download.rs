@@ -199,7 +199,7 @@ impl Download {
                 continue;
             }
             let path = to.join(OsStr::from_bytes(&item.name));
-            let attr = if let Some(entry) = &item.entry {
+            let attr = if let Some(entry) = item.entry.as_ref().filter(|entry| !entry.attr_ttl.is_zero()) {
                 vfs.accepted(&item);
                 entry.attr
             } else {
