@@ -21,6 +21,9 @@ use crate::vfs::Vfs;
 /// A read is tried again when a truncation got in its way, but not for ever.
 const TRIES: u32 = 8;
 
+/// Files that are larger than the cache divided by this do not stay in it when they are read through.
+const STAYS: u64 = 4;
+
 /// Zeros for holes, without memory of their own.
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
@@ -158,6 +161,10 @@ impl Vfs {
         }
         for ahead in plan.ahead {
             self.fetch(&handle.node, &handle.open, state, ahead, false);
+        }
+        // A large file does not push out everything else: the kernel has its bytes, and the memory is wanted for the next.
+        if !plan.behind.is_empty() && size > mount.options.cache_size / STAYS {
+            mount.pages.lock().drop_range(handle.node.id.serial, plan.behind);
         }
         plan.telling
     }

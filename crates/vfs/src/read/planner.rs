@@ -4,8 +4,12 @@
 //! it up and has to wait, and then only if the wait was for the distance. Where the bytes of the last window took much
 //! longer to come than the first of them did, the link is the limit: more bytes under way would only make others wait.
 //! So the window ends up as large as bandwidth times delay asks for. Near a server that is less than what a reader takes
-//! while the processor does something else, so the window never lasts for less than [`PAUSE`]. A jump makes it small again, and only what was
-//! asked for (rounded to [`SMALL`]) is fetched. Readers that go backwards or in equal strides are followed the same way.
+//! while the processor does something else, so the window never lasts for less than [`PAUSE`]. A jump makes it small again,
+//! and only what was asked for (rounded to [`SMALL`]) is fetched. Readers that go backwards or in equal strides are
+//! followed the same way.
+//!
+//! What a reader has gone through straight on, it has handed to a kernel that keeps it: [`Plan::behind`] says what need not
+//! be kept here as well.
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -29,6 +33,12 @@ const PATIENCE: u32 = 3;
 /// So long a window lasts at least: whoever fetches may have to wait for a processor, and the reader should not notice.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// So much behind a reader stays: requests of a kernel overtake each other.
+const BEHIND: u64 = 4 << 20;
+
+/// What lies behind is given up in multiples of this.
+const BEHIND_UNIT: u64 = 1 << 20;
+
 /// What [`Planner::plan`] wants.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Plan {
@@ -36,6 +46,8 @@ pub(crate) struct Plan {
     pub(crate) demand: Range<u64>,
     /// Worth fetching along with it, the most useful first. Does not overlap `demand`.
     pub(crate) ahead: Vec<Range<u64>>,
+    /// A forward reader has gone through this and left it behind; told once.
+    pub(crate) behind: Range<u64>,
     /// [`Planner::waited`] wants to know how long this read has to wait.
     pub(crate) telling: bool,
 }
@@ -67,6 +79,8 @@ pub(crate) struct Planner {
     delay: Option<Duration>,
     /// Up to where a forward reader's data, or down to where a backward one's, is fetched or asked for.
     reached: u64,
+    /// From where on a forward reader has not left its data behind.
+    left: u64,
 }
 
 impl Planner {
@@ -78,6 +92,7 @@ impl Planner {
         if self.pattern != before {
             (self.window, self.since, self.passed) = (0, None, 0);
             self.reached = if self.pattern == Pattern::Backward { range.start } else { range.end };
+            self.left = range.start;
         }
         let telling = self.pattern != Pattern::Random && self.fit(&range, waits, limit, now);
         let demand = self.demand(&range, size, limit);
@@ -87,8 +102,16 @@ impl Planner {
             Pattern::Backward => self.backward(&range, &demand),
             Pattern::Stride(step) => self.strides(&range, step, size),
         };
+        let behind = if self.pattern == Pattern::Forward { self.behind(&range) } else { 0..0 };
         self.last = Some(range);
-        Plan { demand, ahead, telling }
+        Plan { demand, ahead, behind, telling }
+    }
+
+    fn behind(&mut self, range: &Range<u64>) -> Range<u64> {
+        let to = range.start.saturating_sub(BEHIND) / BEHIND_UNIT * BEHIND_UNIT;
+        let from = self.left.min(to);
+        self.left = self.left.max(to);
+        from..to
     }
 
     /// Makes the window fit the link. Returns whether the wait of this read tells how far away the server is.
@@ -275,6 +298,27 @@ mod tests {
     }
 
     #[test]
+    fn a_forward_reader_leaves_behind_what_it_has_gone_through_once_and_nothing_before_it() {
+        let mut planner = Planner::default();
+        let (from, size) = (100 * MIB, 1 << 40);
+        planner.plan(7 * MIB..8 * MIB, size, true, LIMIT, Instant::now());
+        let mut left = None;
+        for block in 0..512u64 {
+            let start = from + block * 128 * KIB;
+            let behind = planner.plan(start..start + 128 * KIB, size, true, LIMIT, Instant::now()).behind;
+            assert!(behind.is_empty() || behind.end + BEHIND <= start);
+            if !behind.is_empty() {
+                assert_eq!(behind.start, left.unwrap_or(from + 128 * KIB));
+                left = Some(behind.end);
+            }
+        }
+        assert!(left.is_some_and(|left| left + BEHIND + BEHIND_UNIT >= from + 511 * 128 * KIB));
+        // A jump back begins anew.
+        let behind = planner.plan(MIB..2 * MIB, size, true, LIMIT, Instant::now()).behind;
+        assert!(behind.is_empty());
+    }
+
+    #[test]
     fn a_random_reader_fetches_what_it_reads_and_little_more() {
         let mut planner = Planner::default();
         for start in [700 * MIB, 3 * MIB, 500 * MIB, 40 * MIB] {
@@ -335,6 +379,7 @@ mod tests {
                     total += ahead.end - ahead.start;
                 }
                 prop_assert!(total <= limit + 64 * len.max(SMALL));
+                prop_assert!(plan.behind.is_empty() || plan.behind.end + BEHIND <= range.start);
             }
         }
     }
