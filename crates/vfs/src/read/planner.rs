@@ -24,6 +24,9 @@ const SLACK: u64 = 512 << 10;
 /// The first window of a sequential reader.
 const FIRST_WINDOW: u64 = 4 << 20;
 
+/// A window is asked for in so many parts, as it is used up.
+const PARTS: u64 = 8;
+
 /// By how much the window grows at once.
 const GROWTH: u64 = 8;
 
@@ -36,8 +39,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// So much behind a reader stays: requests of a kernel overtake each other.
 const BEHIND: u64 = 4 << 20;
 
-/// What lies behind is given up in multiples of this.
-const BEHIND_UNIT: u64 = 1 << 20;
+/// What is fetched ahead, and what is given up behind, ends at a multiple of this.
+const UNIT: u64 = 1 << 20;
 
 /// What [`Planner::plan`] wants.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -108,7 +111,7 @@ impl Planner {
     }
 
     fn behind(&mut self, range: &Range<u64>) -> Range<u64> {
-        let to = range.start.saturating_sub(BEHIND) / BEHIND_UNIT * BEHIND_UNIT;
+        let to = range.start.saturating_sub(BEHIND) / UNIT * UNIT;
         let from = self.left.min(to);
         self.left = self.left.max(to);
         from..to
@@ -120,7 +123,8 @@ impl Planner {
         let Some(since) = self.since else {
             if waits {
                 self.window = FIRST_WINDOW.min(limit);
-                (self.since, self.passed) = (Some(now), 0);
+                // This read is the window's first: it is used up when the reader comes to its end, not a read later.
+                (self.since, self.passed) = (Some(now), range.end - range.start);
             }
             return waits;
         };
@@ -184,9 +188,11 @@ impl Planner {
     #[allow(clippy::single_range_in_vec_init)] // one range is meant
     fn forward(&mut self, range: &Range<u64>, demand: &Range<u64>, size: u64) -> Vec<Range<u64>> {
         let from = self.reached.max(demand.end);
-        let to = range.end.saturating_add(self.window).min(size);
-        // Asked for in large parts: only when half of the window has been used up.
-        if from >= to || (to < size && to - from < self.window / 2) {
+        let to = range.end.saturating_add(self.window);
+        let unit = UNIT.min(self.window / 2).max(1);
+        let to = if to < size { to / unit * unit } else { size };
+        // In parts that are worth a request, and so small that the server always has something to do.
+        if from >= to || (to < size && to - from < self.window / PARTS) {
             self.reached = from;
             return Vec::new();
         }
@@ -312,7 +318,7 @@ mod tests {
                 left = Some(behind.end);
             }
         }
-        assert!(left.is_some_and(|left| left + BEHIND + BEHIND_UNIT >= from + 511 * 128 * KIB));
+        assert!(left.is_some_and(|left| left + BEHIND + UNIT >= from + 511 * 128 * KIB));
         // A jump back begins anew.
         let behind = planner.plan(MIB..2 * MIB, size, true, LIMIT, Instant::now()).behind;
         assert!(behind.is_empty());
