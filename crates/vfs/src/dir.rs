@@ -434,9 +434,10 @@ impl Vfs {
             let names: Vec<_> =
                 listing.state.lock().items.iter().map(|item| (item.name.clone(), item.dentry())).collect();
             let mut state = dir.lock();
-            let names_state = &mut state.dir().names;
-            if names_state.edits() == listing.edits {
-                names_state.install(change, names);
+            let dir_state = state.dir();
+            if dir_state.names.edits() == listing.edits {
+                dir_state.names.install(change, names);
+                dir_state.head = None;
             }
         }
         Ok(())
@@ -464,7 +465,11 @@ impl Vfs {
         }
         if eof {
             dir_state.names.install(change, items.into_iter().map(|item| (item.name.clone(), item.dentry())));
-        } else if let Some(cookie) = cookie {
+        } else if let Some(cookie) = cookie
+            && dir_state.listing.is_none()
+            && !dir_state.names.is_complete()
+        {
+            // Else somebody has read on meanwhile; who lists it later shall not begin with what is old by then.
             dir_state.head = Some(Box::new(Head { cred: cred.clone(), edits, change, items, cookie, verifier }));
         }
     }

@@ -11,7 +11,7 @@ use mock_mount_target::nfs::faults::{Action, Rule};
 use mock_mount_target::nfs::{Config, Profile};
 use nfs4_client::{Cred, Nfs4Error};
 use stage::{Stage, close, content, find, on_mock, on_stage, pattern, reading, with_options, writing};
-use vfs::{Errno, Fh, OpenFlags, RenameFlags, SetAttr, TimeSet, Timeouts, Timestamp, Vfs, VfsOptions};
+use vfs::{Errno, Fh, Looked, OpenFlags, RenameFlags, SetAttr, TimeSet, Timeouts, Timestamp, Vfs, VfsOptions};
 
 const OP_SETATTR: u32 = 34;
 
@@ -251,6 +251,35 @@ async fn a_walk_that_works_on_what_it_finds_asks_for_no_listing_twice() {
             waits += u64::from(vfs.client().counters().compounds > before);
         }
         assert!(waits <= 2, "{waits} of {dirs} directories had to be asked for");
+        assert_eq!(vfs.shutdown().await, []);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listing_does_not_begin_with_what_came_beside_an_earlier_one() {
+    const HOLD: Duration = Duration::from_secs(2);
+    on_mock("beside", Config::new(Profile::Full), VfsOptions::default(), async |stage, mock| {
+        let cred = &stage.cred;
+        let large = stage.vfs.mkdir(cred, stage.dir, b"large", 0o755).await.unwrap().attr.ino;
+        for number in 0..1000 {
+            let name = format!("{number:0>200}");
+            stage.vfs.symlink(cred, large, name.as_bytes(), b"target").await.unwrap();
+        }
+        let timeouts = Timeouts { file_min: HOLD, file_max: HOLD, ..Timeouts::default() };
+        let (vfs, dir) = stage.second_mount(VfsOptions { timeouts, ..VfsOptions::default() }).await;
+        assert_eq!(list(&vfs, cred, dir).await.len(), 1);
+        mock.set_rtt(Duration::from_millis(20));
+        // The beginning of the listing is asked for behind the first call's back, all of it by the second.
+        let Looked::Found(found) = vfs.lookup_for_kernel(cred, dir, b"large").await.unwrap() else { panic!("large") };
+        list(&vfs, cred, found.attr.ino).await;
+        while !is_quiet(&vfs).await {}
+        tokio::time::sleep(HOLD).await;
+        let fh = vfs.opendir(cred, found.attr.ino).await.unwrap();
+        let items = vfs.readdir(cred, found.attr.ino, fh, 0, true, 64 << 10).await.unwrap();
+        vfs.releasedir(cred, found.attr.ino, fh).await.unwrap();
+        let entry = items.last().and_then(|item| item.entry).unwrap();
+        assert!(!entry.attr_ttl.is_zero(), "the attributes are old");
         assert_eq!(vfs.shutdown().await, []);
     })
     .await;
