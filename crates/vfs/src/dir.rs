@@ -230,11 +230,10 @@ impl Vfs {
         let mut fresh = plus;
         if offset == 0 {
             self.settle_in(Some(dir.ino())).await;
-            if self.walk_to(cred, dir) == Arrival::Expected {
-                // What was listed ahead serves the walk, though the children's attributes may have run out meanwhile. Should
-                // it ask for them, it will for all.
+            // What was listed ahead serves the walk, though the children's attributes may have run out meanwhile. Should it
+            // ask for them, it will for all.
+            if self.walk_to(cred, dir).expected && Self::next_stale_child_refreshes_all(dir) {
                 fresh = false;
-                Self::next_stale_child_refreshes_all(dir);
             }
         }
         let known = handle.listing.lock().clone();
@@ -292,10 +291,16 @@ impl Vfs {
             }
             room = room.saturating_sub(cost);
             let pin = item.id.filter(|_| plus && means(&item)).and_then(|id| self.mount().table.lock().resolve(id));
-            // Attributes that have run out come with a time of zero: the kernel asks for them if it needs them.
+            // Attributes that have run out come with a time of zero: the kernel asks for them if it needs them. The name
+            // does, too, where another client may have given it to another file since the listing was read.
             let entry = pin.as_ref().map(|node| {
-                let state = node.lock();
-                Entry { attr: state.shown(), generation: node.id.serial, entry_ttl, attr_ttl: state.ttl(now) }
+                let (attr, attr_ttl) = {
+                    let state = node.lock();
+                    (state.shown(), state.ttl(now))
+                };
+                let holds = !attr_ttl.is_zero() || Self::still_means(dir, &item.name, node.id, now);
+                let entry_ttl = if holds { entry_ttl } else { Duration::ZERO };
+                Entry { attr, generation: node.id.serial, entry_ttl, attr_ttl }
             });
             out.push(DirItem {
                 ino: item.ino,
@@ -308,6 +313,13 @@ impl Vfs {
             });
         }
         Ok(out)
+    }
+
+    /// Whether a name is known to stand for this file, by what the directory is now.
+    fn still_means(dir: &Node, name: &[u8], id: NodeId, now: Instant) -> bool {
+        let mut state = dir.lock();
+        let change = state.attrs.fresh_change(now);
+        matches!(state.dir().names.get(name, change, now), Some(Dentry::Present { id: known, .. }) if known == id)
     }
 
     /// The kernel took the entry of a [`DirItem`]: that counts as a lookup.
@@ -505,7 +517,7 @@ impl Vfs {
         let (now, parent) = (Instant::now(), dir.lock().place.as_ref().map(|place| place.parent));
         let walk = &self.mount().walk;
         let arrival = walk.lock().opened(dir.ino(), parent, now);
-        if arrival == Arrival::Alone {
+        if !arrival.walks {
             return arrival;
         }
         if let Some(parent) = parent.and_then(|parent| self.directory(parent).ok()) {

@@ -6,8 +6,8 @@
 //! subdirectories are asked for at once, as many as [`AHEAD`] that nobody has opened yet. A walk costs about as many
 //! round trips as the tree is deep then, not as many as it has directories.
 //!
-//! A walker that works on what it finds (`rm -r`) may need minutes. What was listed ahead for it stands for its names as
-//! long as those are believed at all, and its next directory keeps the walk alive.
+//! A walker that works on what it finds (`rm -r`) may come much later. What was listed ahead for it stands for its names
+//! as long as those are believed, [`KEPT`] at most.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -21,6 +21,9 @@ const WAITING: usize = 4096;
 /// A directory counts as part of a walk when its parent was opened at most so long ago, and a listing that was not used
 /// for so long was fetched in vain.
 const PACE: Duration = Duration::from_secs(10);
+
+/// What was listed ahead is taken for that no longer.
+const KEPT: Duration = Duration::from_mins(1);
 
 /// Some walkers open a directory twice, once to see whether it is empty (`rm -r`): a second time within this counts as the
 /// first.
@@ -46,7 +49,6 @@ pub(crate) struct Walk {
 /// A directory that was opened.
 #[derive(Debug)]
 struct Opened {
-    /// When it was, or the last of its subdirectories.
     at: Instant,
     /// When it was for the first time after it was listed ahead.
     expected: Option<Instant>,
@@ -54,34 +56,28 @@ struct Opened {
 
 /// How a program comes to read a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Arrival {
-    /// By itself.
-    Alone,
+pub(crate) struct Arrival {
     /// On a walk.
-    Walking,
-    /// On a walk that expected it: its listing was asked for ahead.
-    Expected,
+    pub(crate) walks: bool,
+    /// A walk has expected it: its listing was asked for ahead.
+    pub(crate) expected: bool,
 }
 
 impl Walk {
     /// A program begins to read a directory.
     pub(crate) fn opened(&mut self, dir: u64, parent: Option<u64>, now: Instant) -> Arrival {
+        let within = |at: Instant, limit: Duration| now.saturating_duration_since(at) < limit;
         let before = self.opened.get(&dir).and_then(|opened| opened.expected);
         let expected = match self.ahead.remove(&dir) {
-            Some(_) => Some(now),
-            None => before.filter(|at| now.saturating_duration_since(*at) < AGAIN),
+            Some(listed) => within(listed, KEPT).then_some(now),
+            None => before.filter(|at| within(*at, AGAIN)),
         };
         if self.is_waiting.remove(&dir) {
             self.waiting.retain(|other| *other != dir);
         }
-        let parent = parent.filter(|parent| *parent != dir);
-        let walks = expected.is_some() || parent.is_some_and(|parent| self.is_walked(parent, now));
+        let walks = parent.is_some_and(|parent| parent != dir && self.is_walked(parent, now));
         if walks {
             self.walking = Some(now);
-            // It has not left its parent yet.
-            if let Some(opened) = parent.and_then(|parent| self.opened.get_mut(&parent)) {
-                opened.at = now;
-            }
         }
         if self.opened.insert(dir, Opened { at: now, expected }).is_none() {
             self.order.push_back(dir);
@@ -91,11 +87,7 @@ impl Walk {
                 self.opened.remove(&oldest);
             }
         }
-        match (expected, walks) {
-            (Some(_), _) => Arrival::Expected,
-            (None, true) => Arrival::Walking,
-            (None, false) => Arrival::Alone,
-        }
+        Arrival { walks, expected: expected.is_some() }
     }
 
     /// Whether a directory was opened, or listed ahead, lately.
@@ -176,38 +168,31 @@ mod tests {
     #[test]
     fn the_first_directory_that_is_opened_is_no_walk_and_its_child_is() {
         let (mut walk, now) = (Walk::default(), Instant::now());
-        assert_eq!(walk.opened(1, None, now), Arrival::Alone);
-        assert_eq!(walk.opened(2, Some(1), now + Duration::from_secs(1)), Arrival::Walking);
-        assert_eq!(walk.opened(3, Some(9), now), Arrival::Alone);
+        assert!(!walk.opened(1, None, now).walks);
+        assert!(walk.opened(2, Some(1), now + Duration::from_secs(1)).walks);
+        assert!(!walk.opened(3, Some(9), now).walks);
     }
 
     #[test]
-    fn a_slow_walk_goes_on_as_long_as_its_directories_follow_each_other() {
-        let (mut walk, start) = (Walk::default(), Instant::now());
-        walk.opened(1, None, start);
-        for step in 1..10u32 {
-            let arrival = walk.opened(u64::from(step) + 1, Some(1), start + step * Duration::from_secs(9));
-            assert_eq!(arrival, Arrival::Walking, "{step}");
-        }
-    }
-
-    #[test]
-    fn what_was_listed_ahead_is_expected_however_late_and_twice_at_once() {
+    fn what_was_listed_ahead_is_expected_for_a_minute_and_twice_at_once() {
         let (mut walk, now) = (Walk::default(), Instant::now());
         walk.expect([2].into_iter(), now);
         assert_eq!(walk.next(now), Some(2));
         let first = now + 2 * PACE;
-        assert_eq!(walk.opened(2, Some(1), first), Arrival::Expected);
-        assert_eq!(walk.opened(2, Some(1), first + AGAIN / 2), Arrival::Expected);
-        assert_eq!(walk.opened(2, Some(1), first + AGAIN), Arrival::Alone);
-        assert_eq!(walk.opened(2, Some(1), now + 4 * PACE), Arrival::Alone);
+        let again = |at: Duration, walk: &mut Walk| walk.opened(2, Some(1), first + at).expected;
+        assert!(again(Duration::ZERO, &mut walk));
+        assert!(again(AGAIN / 2, &mut walk));
+        assert!(!again(AGAIN, &mut walk));
+        walk.expect([3].into_iter(), now);
+        assert_eq!(walk.next(now), Some(3));
+        assert!(!walk.opened(3, Some(1), now + KEPT).expected);
     }
 
     #[test]
     fn a_child_that_is_opened_much_later_is_no_walk() {
         let (mut walk, now) = (Walk::default(), Instant::now());
         walk.opened(1, None, now);
-        assert_eq!(walk.opened(2, Some(1), now + PACE), Arrival::Alone);
+        assert!(!walk.opened(2, Some(1), now + PACE).walks);
     }
 
     #[test]

@@ -121,6 +121,8 @@ impl Vfs {
             if dir_state.stale_hits < enough || dir_state.names.len_if_complete(change, now, REFRESH_LIMIT).is_none() {
                 return false;
             }
+            // What came before is as old as what is to be refreshed.
+            dir_state.head = None;
         }
         let listing = self.list(cred, &dir, true);
         self.refresh_cousins(cred, &dir);
@@ -129,11 +131,15 @@ impl Vfs {
         done
     }
 
-    /// The next child that is asked for with old attributes is taken for the first of many.
-    pub(crate) fn next_stale_child_refreshes_all(dir: &Node) {
+    /// The next child that is asked for with old attributes is taken for the first of many. False: this directory is too
+    /// large to be read again for that, or not wholly known.
+    pub(crate) fn next_stale_child_refreshes_all(dir: &Node) -> bool {
+        let now = Instant::now();
         let mut state = dir.lock();
+        let change = Some(state.attrs.last().change);
         let dir_state = state.dir();
-        (dir_state.stale_since, dir_state.stale_hits) = (Some(Instant::now()), STALE_HITS - 1);
+        (dir_state.stale_since, dir_state.stale_hits) = (Some(now), STALE_HITS - 1);
+        dir_state.names.len_if_complete(change, now, REFRESH_LIMIT).is_some()
     }
 
     /// Whoever asks for the children of one directory after the other (`git status`) will go on with the next one.

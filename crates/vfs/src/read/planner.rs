@@ -39,6 +39,9 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// So much behind a reader stays: requests of a kernel overtake each other.
 const BEHIND: u64 = 4 << 20;
 
+/// The beginning of a file stays: an open may have it without asking.
+const START: u64 = 64 << 10;
+
 /// What is fetched ahead, and what is given up behind, ends at a multiple of this.
 const UNIT: u64 = 1 << 20;
 
@@ -112,7 +115,7 @@ impl Planner {
 
     fn behind(&mut self, range: &Range<u64>) -> Range<u64> {
         let to = range.start.saturating_sub(BEHIND) / UNIT * UNIT;
-        let from = self.left.min(to);
+        let from = self.left.max(START).min(to);
         self.left = self.left.max(to);
         from..to
     }
