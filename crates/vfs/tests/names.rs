@@ -477,3 +477,37 @@ async fn without_a_judging_kernel_each_walk_through_a_directory_that_is_not_for_
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_moved_while_it_was_listed_is_not_given_to_the_kernel_to_keep() {
+    // What is no directory is old at once.
+    let timeouts = Timeouts { file_min: Duration::ZERO, file_max: Duration::ZERO, ..Timeouts::default() };
+    with_options("moved", VfsOptions { timeouts, ..VfsOptions::default() }, async |stage| {
+        let (vfs, cred, dir) = (&stage.vfs, &stage.cred, stage.dir);
+        for number in 0..20 {
+            vfs.symlink(cred, dir, format!("l{number:02}").as_bytes(), b"target").await.unwrap();
+        }
+        let (other, there) = stage.second_mount(stage::no_caching()).await;
+        let fh = vfs.opendir(cred, dir).await.unwrap();
+        let ttls = async |offset, size| {
+            let items = vfs.readdir(cred, dir, fh, offset, true, size).await.unwrap();
+            let next = items.last().unwrap().offset;
+            let entries = items.iter().filter(|item| item.offset > 2);
+            (next, entries.map(|item| item.entry.unwrap().entry_ttl).collect::<Vec<_>>())
+        };
+        let (next, first) = ttls(0, 1000).await;
+        assert!(!first.is_empty() && first.len() < 10);
+        while vfs.remembers(cred, dir, b"nothing").is_none() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        // The listing is over, and what it found still holds.
+        assert!(ttls(next, 1000).await.1.iter().all(|ttl| !ttl.is_zero()));
+        other.rename(cred, there, b"l19", there, b"m19", RenameFlags::default()).await.unwrap();
+        other.symlink(cred, there, b"l19", b"another").await.unwrap();
+        vfs.current_attr(cred, dir).await.unwrap();
+        assert!(ttls(next, 64 << 10).await.1.iter().all(|ttl| ttl.is_zero()));
+        vfs.releasedir(cred, dir, fh).await.unwrap();
+        assert_eq!(other.shutdown().await, []);
+    })
+    .await;
+}
