@@ -21,7 +21,7 @@ use crate::types::{Entry, OpenFlags, Opened};
 use crate::vfs::Vfs;
 
 /// How much of a file comes along with its open.
-const START: u32 = 64 << 10;
+pub(crate) const START: u32 = 64 << 10;
 
 fn access_of(flags: OpenFlags) -> OpenAccess {
     match (flags.read, flags.write) {

@@ -487,7 +487,7 @@ async fn a_name_that_moved_while_it_was_listed_is_not_given_to_the_kernel_to_kee
         for number in 0..20 {
             vfs.symlink(cred, dir, format!("l{number:02}").as_bytes(), b"target").await.unwrap();
         }
-        let (other, there) = stage.second_mount(stage::no_caching()).await;
+        let (other, there) = stage.second_mount(no_caching()).await;
         let fh = vfs.opendir(cred, dir).await.unwrap();
         let ttls = async |offset, size| {
             let items = vfs.readdir(cred, dir, fh, offset, true, size).await.unwrap();
@@ -505,7 +505,7 @@ async fn a_name_that_moved_while_it_was_listed_is_not_given_to_the_kernel_to_kee
         other.rename(cred, there, b"l19", there, b"m19", RenameFlags::default()).await.unwrap();
         other.symlink(cred, there, b"l19", b"another").await.unwrap();
         vfs.current_attr(cred, dir).await.unwrap();
-        assert!(ttls(next, 64 << 10).await.1.iter().all(|ttl| ttl.is_zero()));
+        assert!(ttls(next, 64 << 10).await.1.iter().all(Duration::is_zero));
         vfs.releasedir(cred, dir, fh).await.unwrap();
         assert_eq!(other.shutdown().await, []);
     })

@@ -14,6 +14,8 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
+use crate::opens::START;
+
 /// Random reads are rounded to this, so that neighbours come along.
 const SMALL: u64 = 32 << 10;
 
@@ -38,9 +40,6 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// So much behind a reader stays: requests of a kernel overtake each other.
 const BEHIND: u64 = 4 << 20;
-
-/// The beginning of a file stays: an open may have it without asking.
-const START: u64 = 64 << 10;
 
 /// What is fetched ahead, and what is given up behind, ends at a multiple of this.
 const UNIT: u64 = 1 << 20;
@@ -115,7 +114,8 @@ impl Planner {
 
     fn behind(&mut self, range: &Range<u64>) -> Range<u64> {
         let to = range.start.saturating_sub(BEHIND) / UNIT * UNIT;
-        let from = self.left.max(START).min(to);
+        // The beginning stays: an open may have it without asking.
+        let from = self.left.max(START.into()).min(to);
         self.left = self.left.max(to);
         from..to
     }
