@@ -19,9 +19,12 @@ use crate::opens::START;
 /// Random reads are rounded to this, so that neighbours come along.
 const SMALL: u64 = 32 << 10;
 
-/// How far a "sequential" read may lie beside the expected place: kernels send their read-ahead in several requests that
-/// overtake each other.
+/// How far a "sequential" read may lie beside the expected place, if not by [`OVERTAKING`]: kernels send their read-ahead in
+/// several requests that overtake each other.
 const SLACK: u64 = 512 << 10;
+
+/// By how many of its own length it may.
+const OVERTAKING: u64 = 8;
 
 /// The first window of a sequential reader.
 const FIRST_WINDOW: u64 = 4 << 20;
@@ -164,8 +167,9 @@ impl Planner {
         self.repeats = if step == self.step && step != 0 { self.repeats + 1 } else { 0 };
         self.step = step;
         let forward = self.pattern == Pattern::Forward;
+        let slack = (range.end - range.start).saturating_mul(OVERTAKING).max(SLACK);
         let expected = if forward {
-            last.end.saturating_sub(SLACK)..last.end.saturating_add(SLACK).max(self.reached)
+            last.end.saturating_sub(slack)..last.end.saturating_add(slack).max(self.reached)
         } else {
             last.end..last.end.saturating_add(1)
         };
@@ -304,6 +308,24 @@ mod tests {
         assert!((15 * MIB..25 * MIB).contains(&fast), "{fast}");
         let (_, slow) = read_through(200 * MIB, 128 * KIB, NEAR, 12 * KIB);
         assert_eq!(slow, FIRST_WINDOW);
+    }
+
+    proptest! {
+        #[test]
+        fn large_requests_of_a_kernel_that_overtake_each_other_are_one_reader(
+            len in prop::sample::select(vec![128 * KIB, 256 * KIB, MIB]),
+            order in prop::collection::vec(Just([0u64, 1, 2, 3]).prop_shuffle(), 1..40),
+        ) {
+            let (mut planner, size) = (Planner::default(), 1 << 40);
+            planner.plan(0..len, size, true, LIMIT, Instant::now());
+            for (group, order) in order.iter().enumerate() {
+                for place in order {
+                    let start = (1 + 4 * group as u64 + place) * len;
+                    planner.plan(start..start + len, size, true, LIMIT, Instant::now());
+                    prop_assert_eq!(planner.pattern, Pattern::Forward);
+                }
+            }
+        }
     }
 
     #[test]
