@@ -318,3 +318,29 @@ fn two_mounts_of_a_full_server_keep_close_to_open() {
 fn two_mounts_of_s3_files_keep_close_to_open() {
     on_two_mounts(Profile::S3Files);
 }
+
+/// Whoever waits for a lock file tries to make it again and again. A kernel asks for the name first; were it always told what
+/// is remembered, the lock would stay taken until that is old.
+#[test]
+fn a_lock_file_that_the_other_mount_removes_is_free_within_a_few_tries() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let mock = runtime.block_on(MockServer::builder().profile(Profile::S3Files).start()).unwrap();
+    let labs = [Lab::new(PRODUCT, LIMIT).unwrap(), Lab::new(PRODUCT, LIMIT).unwrap()];
+    let mounted = labs.each_ref().map(|lab| lab.mount(&mock, &[]).unwrap());
+    let [here, there] = mounted.each_ref().map(|mounted| mounted.path("lock"));
+    fs::write(&there, b"").unwrap();
+    while !here.exists() {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let try_it = || OpenOptions::new().write(true).create_new(true).open(&here);
+    assert_eq!(try_it().unwrap_err().kind(), std::io::ErrorKind::AlreadyExists);
+    fs::remove_file(&there).unwrap();
+    let tries = (1..=10).find(|_| try_it().is_ok());
+    assert!(tries.is_some_and(|tries| tries <= 3), "{tries:?}");
+    for mounted in mounted {
+        mounted.umount().unwrap();
+    }
+    let verdict = mock.verdict();
+    runtime.block_on(mock.stop());
+    assert_eq!(verdict, Vec::<String>::new());
+}

@@ -153,7 +153,9 @@ impl Mounted {
         let what = source.what();
         let read_only = vfs_options.read_only;
         let kernel_judges = !options.allow_other || options.default_permissions;
-        let vfs_options = VfsOptions { kernel_judges, ..vfs_options };
+        // A Mac asks whenever it likes.
+        let kernel_keeps_names = cfg!(target_os = "linux");
+        let vfs_options = VfsOptions { kernel_judges, kernel_keeps_names, ..vfs_options };
         let local = open_local(&source, &options).await?;
         let about = About {
             folder: folder.clone(),

@@ -14,6 +14,7 @@ mod extents;
 mod farewell;
 mod files;
 mod inode;
+mod insisted;
 mod kernel;
 mod known;
 mod lacks;

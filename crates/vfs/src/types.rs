@@ -251,6 +251,8 @@ pub struct VfsOptions {
     /// Whom the kernel lets reach a file by names that it remembers has the right to: it judges by the mode bits, or serves
     /// one user only. Otherwise it is to ask anew for each name in a directory that not everybody may search.
     pub kernel_judges: bool,
+    /// The kernel keeps names for as long as it is told. If it asks for one earlier, it may have to know what the server says.
+    pub kernel_keeps_names: bool,
 }
 
 impl Default for VfsOptions {
@@ -266,6 +268,7 @@ impl Default for VfsOptions {
             delayed_create: true,
             read_only: false,
             kernel_judges: true,
+            kernel_keeps_names: false,
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::farewell::Farewell;
 use crate::files::OpenHandle;
 use crate::inode::{InodeTable, Limits, ROOT_INO};
+use crate::insisted::Insisted;
 use crate::kernel::{Kernel, Stale};
 use crate::lacks::Lacks;
 use crate::leftovers::Journal;
@@ -78,6 +79,7 @@ pub(crate) struct Mount {
     /// Users that the server takes for themselves: what they made belongs to them.
     pub(crate) themselves: Locked<std::collections::HashSet<u32>>,
     pub(crate) walk: Locked<Walk>,
+    pub(crate) insisted: Locked<Insisted>,
     pub(crate) siblings: Locked<Siblings>,
     pub(crate) lacks: Lacks,
     pub(crate) journal: Locked<Option<Arc<dyn Journal>>>,
@@ -149,6 +151,7 @@ impl Vfs {
             held: Locked::default(),
             themselves: Locked::default(),
             walk: Locked::default(),
+            insisted: Locked::default(),
             siblings: Locked::default(),
             lacks: Lacks::default(),
             journal: Locked::default(),

@@ -50,11 +50,26 @@ impl Vfs {
         if !matches!(name, b"." | b"..") && !self.mount().hides(name) {
             self.settle_rights(&dir).await;
             if let Some(Remembered::Fresh(node) | Remembered::Stale(node)) = self.remembered(cred, &dir, name) {
-                self.arrive(cred, &dir, name, &node);
-                return Ok(Looked::Found(self.entry(&dir, &node)));
+                if !self.is_insisted_on(&dir, &node) {
+                    self.arrive(cred, &dir, name, &node);
+                    return Ok(Looked::Found(self.entry(&dir, &node)));
+                }
+                if let Some(node) = self.ask_for(cred, &dir, name).await? {
+                    return Ok(Looked::Found(self.entry(&dir, &node)));
+                }
             }
         }
         self.lookup(cred, parent, name).await
+    }
+
+    /// Whether the kernel asks for a name again that it could rely on ([`Insisted`](crate::insisted::Insisted)).
+    fn is_insisted_on(&self, dir: &Node, node: &Node) -> bool {
+        if !self.mount().options.kernel_keeps_names {
+            return false;
+        }
+        let now = Instant::now();
+        let until = now + self.name_ttl(dir, now);
+        self.mount().insisted.lock().asks_again(dir.ino(), node.id, until, now)
     }
 
     /// The kernel has come to a directory without a round trip. Whoever is on the way there will ask for a name in it next,
