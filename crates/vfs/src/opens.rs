@@ -252,12 +252,8 @@ impl Vfs {
         });
     }
 
-    /// Asks whether the file has changed and its name still is its name, unless that is known well enough.
+    /// Asks whether the file has changed and its name still is its name.
     async fn revalidate_open(&self, cred: &Cred, node: &Arc<Node>) -> Result<bool> {
-        let freshness = self.mount().options.open_freshness;
-        if node.lock().attrs.age(Instant::now()) < freshness {
-            return Ok(false);
-        }
         let Some((dir, place)) = self.name_of(node) else { return self.revalidate(cred, node).await };
         let sent = Instant::now();
         match self.mount().client.lookup(cred, &dir.handle, &place.name, Along::Nothing).await {

@@ -358,6 +358,29 @@ async fn an_open_does_not_find_the_file_that_another_mount_has_replaced() {
     .await;
 }
 
+/// `--open-freshness` is for reading. Who appends to a file that another machine has rotated must not write to the old one,
+/// though this machine has it open and knows its attributes well.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_for_writing_asks_for_the_name_whatever_the_open_freshness() {
+    on_stage("rotated", async |stage| {
+        stage.file("log", b"one").await;
+        let lasting = VfsOptions { open_freshness: Duration::from_secs(100), ..VfsOptions::default() };
+        let (vfs, dir) = stage.second_mount(lasting).await;
+        let ino = find(&vfs, &stage.cred, dir, "log").await.unwrap().attr.ino;
+        let held = vfs.open(&stage.cred, ino, both()).await.unwrap();
+        stage.file("new", b"two").await;
+        let flags = RenameFlags::default();
+        stage.vfs.rename(&stage.cred, stage.dir, b"log", stage.dir, b"log.1", flags).await.unwrap();
+        stage.vfs.rename(&stage.cred, stage.dir, b"new", stage.dir, b"log", flags).await.unwrap();
+        assert_eq!(vfs.open(&stage.cred, ino, both()).await.unwrap_err().errno(), Errno::Stale);
+        let now = find(&vfs, &stage.cred, dir, "log").await.unwrap().attr.ino;
+        assert_ne!(now, ino);
+        close(&vfs, &stage.cred, ino, held.fh).await;
+        assert_eq!(vfs.shutdown().await, []);
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_directory_that_holds_something_is_not_replaced_by_another() {
     on_stage("not-empty", async |stage| {
