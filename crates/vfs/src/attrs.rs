@@ -1,7 +1,9 @@
 //! How long attributes may be believed, and what a newer set of them says about cached data.
 //!
-//! The one idea is NFS's adaptive time-out: attributes that turn out unchanged are believed twice as long next time, up
-//! to a limit; changed ones start again at the minimum. Two things make it more than a clock:
+//! The one idea is NFS's adaptive time-out: attributes that turn out unchanged are believed longer next time, up to a
+//! limit; changed ones start again at the minimum. Each such answer adds the time since the last one, and at most doubles
+//! the time-out: however many there are, it is never longer than the minimum and the time for which nothing has been
+//! seen to change. Two things make it more than a clock:
 //!
 //! - **Order.** Replies overtake each other. A set is older than what we hold when its change attribute is lower, or
 //!   equal, and it was asked for before ours arrived; such a set is ignored.
@@ -164,7 +166,8 @@ impl AttrCache {
         let timeout = if !unchanged {
             min
         } else if asked_after && self.known.holds != Holds::Nothing {
-            (self.timeout() * 2).clamp(min, max)
+            let since = now.saturating_duration_since(self.received.instant());
+            (self.timeout() + since.min(self.timeout())).clamp(min, max)
         } else {
             self.timeout().clamp(min, max)
         };
@@ -269,6 +272,33 @@ mod tests {
             assert_eq!(outcome, Outcome { accepted: true, data_changed: false });
             assert_eq!(cache.remaining(now), SECOND * expected);
         }
+    }
+
+    #[test]
+    fn answers_that_follow_each_other_quickly_do_not_make_the_time_out_long() {
+        let start = Instant::now();
+        let (mut cache, timeouts) = cache(start);
+        let mut now = start;
+        for _ in 0..100 {
+            now += Duration::from_millis(10);
+            cache.update(attr(10, 100), now, now, Origin::Asked, false, &timeouts);
+            let unchanged = now - start;
+            assert!(cache.remaining(now) <= timeouts.file_min + unchanged, "after {unchanged:?}");
+        }
+        assert_eq!(cache.remaining(now), timeouts.file_min + SECOND, "but the second counts");
+        cache.update(attr(11, 100), now, now, Origin::Asked, false, &timeouts);
+        assert_eq!(cache.remaining(now), timeouts.file_min);
+    }
+
+    #[test]
+    fn a_file_that_is_looked_at_often_is_believed_for_the_maximum_once_it_is_old() {
+        let mut now = Instant::now();
+        let (mut cache, timeouts) = cache(now);
+        for _ in 0..timeouts.file_max.as_secs() {
+            now += SECOND;
+            cache.update(attr(10, 100), now, now, Origin::Asked, false, &timeouts);
+        }
+        assert_eq!(cache.remaining(now), timeouts.file_max);
     }
 
     #[test]
