@@ -7,7 +7,8 @@
 //! other operations of ours are under way.
 //!
 //! Servers that do not make the change and the two values in one step (`atomic` false) leave a gap in which somebody
-//! else's change goes unseen. Names kept across such a gap are believed for a limited time only.
+//! else's change goes unseen. So does our own SETATTR of the directory, which has no such reply: GETATTR before and after
+//! it tells the values. Names kept across such a gap are believed for a limited time only.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -94,7 +95,7 @@ pub(crate) struct Names {
     change: Option<u64>,
     /// All names are in the map.
     complete: bool,
-    /// Until when names may be believed after a change that was not atomic.
+    /// Until when names may be believed after a change that was not one step.
     trusted_until: Option<Instant>,
     own_under_way: u32,
     /// Own changes that begin where we are not yet.
@@ -204,10 +205,11 @@ impl Names {
         self.change = Some(change);
     }
 
-    /// Our own change of the directory's attributes took it from one value to the other: its names are the same.
-    pub(crate) fn carry(&mut self, before: u64, after: u64) {
+    /// Our own change of the directory's attributes took it from one value to the other: its names are the same. The
+    /// values were asked for before and after it, so this is no more one step than a change that was not atomic.
+    pub(crate) fn carry(&mut self, before: u64, after: u64, now: Instant, trust: Duration) {
         if self.change == Some(before) && self.own_under_way == 0 {
-            self.change = Some(after);
+            self.follow(ChangeInfo { atomic: before == after, before, after }, Vec::new(), now, trust);
         }
     }
 
@@ -259,8 +261,7 @@ impl Names {
         if self.change.is_none() {
             // Nothing was known: what the edits say holds at `after`.
             self.forget();
-            self.change = Some(info.after);
-            self.apply(edits);
+            self.follow(info, edits, now, trust);
         } else if self.change == Some(info.before) {
             self.follow(info, edits, now, trust);
             while let Some(next) = self.parked.iter().position(|(info, _)| self.change == Some(info.before)) {

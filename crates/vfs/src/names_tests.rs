@@ -107,6 +107,33 @@ fn names_are_believed_for_a_limited_time_after_a_change_that_was_not_atomic() {
     assert_eq!(names.get(b"a", Some(2), now + TRUST), None);
 }
 
+#[test]
+fn names_are_believed_for_a_limited_time_after_a_change_of_the_attributes() {
+    let now = Instant::now();
+    let later = now + TRUST / 2;
+    let mut names = Names::default();
+    names.observe(1);
+    names.install(1, [(name("a"), present(7))]);
+    names.carry(1, 2, now, TRUST);
+    names.observe(2);
+    assert_eq!(names.all(Some(2), later).unwrap().len(), 1);
+    names.carry(2, 3, later, TRUST);
+    names.observe(3);
+    assert_eq!(names.get(b"b", Some(3), later), Some(Dentry::Missing));
+    assert_eq!(names.get(b"b", Some(3), now + TRUST), None, "another client may have made it before the first change");
+    assert!(names.all(Some(3), now + TRUST).is_none());
+}
+
+#[test]
+fn attributes_that_are_set_without_moving_the_directory_leave_no_gap() {
+    let now = Instant::now();
+    let mut names = Names::default();
+    names.observe(1);
+    names.install(1, [(name("a"), present(7))]);
+    names.carry(1, 1, now, TRUST);
+    assert_eq!(names.all(Some(1), now + TRUST).unwrap().len(), 1);
+}
+
 #[derive(Debug, Clone)]
 enum Event {
     Own(u8, bool),

@@ -593,7 +593,8 @@ impl Node {
             return Outcome { accepted: false, data_changed: false };
         }
         let (mtime, ctime) = (state.attrs.last().mtime(), state.attrs.last().ctime());
-        let mut outcome = state.attrs.update(new, sent, Instant::now(), origin, busy || written, timeouts);
+        let now = Instant::now();
+        let mut outcome = state.attrs.update(new, sent, now, origin, busy || written, timeouts);
         match (origin, attr.before) {
             (Origin::OwnChange, Some(before)) => state.more().ledger.own(before, new.change, change),
             (Origin::Asked, _) if busy => state.more().ledger.seen(new.change, change),
@@ -612,7 +613,7 @@ impl Node {
         match state.body_mut() {
             Some(Body::Dir(dir)) if outcome.accepted => {
                 if let (Origin::OwnChange, Some(before)) = (origin, attr.before) {
-                    dir.names.carry(before, new.change);
+                    dir.names.carry(before, new.change, now, timeouts.dir_min);
                 }
                 dir.names.observe(new.change);
             }
@@ -761,5 +762,19 @@ mod tests {
         assert!(node.lock().dir().names.is_complete());
         assert!(node.update(&directory(12), sent, Origin::Asked, &timeouts).accepted);
         assert!(!node.lock().dir().names.is_complete());
+    }
+
+    #[test]
+    fn a_directory_whose_attributes_we_set_keeps_its_names_for_the_minimum() {
+        let (id, timeouts) = (NodeId { ino: 7, serial: 7 }, Timeouts::default());
+        let attr = shown_attr(7, &directory(10));
+        let node = Node::new(id, Handle::from_bytes(b"d").unwrap(), &attr, Instant::now(), &timeouts);
+        node.lock().dir().names.observe(10);
+        node.lock().dir().names.install(10, []);
+        let set = FileAttr { before: Some(10), ..directory(11) };
+        assert!(node.update(&set, Instant::now(), Origin::OwnChange, &timeouts).accepted);
+        let now = Instant::now();
+        assert!(node.lock().dir().names.all(Some(11), now).is_some());
+        assert!(node.lock().dir().names.all(Some(11), now + timeouts.dir_min).is_none());
     }
 }
