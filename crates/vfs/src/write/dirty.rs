@@ -31,6 +31,8 @@ pub(crate) struct Policy {
     pub(crate) max_flights: usize,
     /// How old fresh bytes may become; `None`: not looked at this time.
     pub(crate) age: Option<Duration>,
+    /// How old bytes may become that the server has not on stable storage; `None`: not looked at this time.
+    pub(crate) commit_age: Option<Duration>,
     /// Much is waiting in memory: commit what can be.
     pub(crate) commit_soon: bool,
     /// Memory is short: send what there is.
@@ -212,7 +214,7 @@ impl Dirty {
         {
             return Some(self.take(start, policy));
         }
-        self.wants_commit(policy).then(|| {
+        self.wants_commit(now, policy).then(|| {
             self.commit = Some(self.stamp);
             Action::Commit
         })
@@ -294,11 +296,15 @@ impl Dirty {
         Action::Write { id: self.next_id, offset: start, data, sync: stable_wanted && alone }
     }
 
-    fn wants_commit(&self, policy: &Policy) -> bool {
+    fn wants_commit(&self, now: Instant, policy: &Policy) -> bool {
         if self.commit.is_some() || self.unstable.is_empty() {
             return false;
         }
         if policy.commit_soon && self.unstable.bytes() >= self.fresh.bytes() + self.flying {
+            return true;
+        }
+        let too_old = |age| self.unstable.iter().any(|(_, _, tag)| now.saturating_duration_since(tag.since) >= age);
+        if policy.commit_age.is_some_and(too_old) {
             return true;
         }
         self.unstable.iter().any(|(_, _, tag)| tag.seq <= self.stable_to) && self.is_sent(self.stable_to)

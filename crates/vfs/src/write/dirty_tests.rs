@@ -13,6 +13,7 @@ fn policy() -> Policy {
         max_write: MAX_WRITE,
         max_flights: 3,
         age: Some(Duration::from_secs(1)),
+        commit_age: Some(Duration::from_secs(30)),
         commit_soon: false,
         send_now: false,
     }
@@ -241,6 +242,20 @@ fn a_full_write_goes_at_once_and_a_small_one_when_it_is_old() {
     assert!(dirty.next(now, &policy()).is_none());
     let later = now + Duration::from_secs(1);
     assert!(matches!(dirty.next(later, &policy()), Some(Action::Write { offset: 8, .. })));
+}
+
+#[test]
+fn what_was_sent_long_ago_is_committed_though_nobody_has_asked() {
+    let mut dirty = Dirty::default();
+    let now = Instant::now();
+    dirty.write(0, bytes(1, MAX_WRITE as usize), now, MAX_WRITE);
+    let Some(Action::Write { id, sync: false, .. }) = dirty.next(now, &policy()) else { panic!("no write") };
+    dirty.written(id, MAX_WRITE, false, [1; 8]);
+    let later = now + Duration::from_secs(30);
+    assert!(dirty.next(now + Duration::from_millis(29_999), &policy()).is_none());
+    assert!(dirty.next(later, &Policy { commit_age: None, ..policy() }).is_none());
+    assert!(matches!(dirty.next(later, &policy()), Some(Action::Commit)));
+    assert!(dirty.next(later, &policy()).is_none(), "once");
 }
 
 #[test]

@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use nfs4_client::{Errno, FileAttr, OpenFile, Stability, Written};
@@ -21,6 +21,10 @@ use crate::types::SetAttr;
 use crate::vfs::Vfs;
 use crate::write::dirty::{Action, Cut, Policy};
 use crate::write::sets::Waiting;
+
+/// What a program has written, and neither synced nor closed, is on the server's stable storage after so long, as a kernel
+/// would have it. Until then a crash of this machine and of the server together would lose it.
+const STABLE_AGE: Duration = Duration::from_secs(30);
 
 /// What a flush waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -210,6 +214,7 @@ impl Vfs {
             max_write: u64::from(limits.max_write).max(1),
             max_flights: (limits.slots as usize * 3 / 4).max(1),
             age: (push == Push::Old).then_some(mount.options.dirty_age),
+            commit_age: (push == Push::Old).then_some(STABLE_AGE),
             commit_soon: short || dirty > limit / 2,
             send_now: short,
         }
