@@ -173,7 +173,9 @@ impl Planner {
         } else {
             last.end..last.end.saturating_add(1)
         };
-        self.pattern = if expected.contains(&range.start) {
+        // Requests overtake each other, but not so many times one after the other.
+        let turned = range.end == last.start && u64::from(self.repeats) >= OVERTAKING;
+        self.pattern = if expected.contains(&range.start) && !turned {
             Pattern::Forward
         } else if range.end == last.start {
             Pattern::Backward
@@ -308,6 +310,23 @@ mod tests {
         assert!((15 * MIB..25 * MIB).contains(&fast), "{fast}");
         let (_, slow) = read_through(200 * MIB, 128 * KIB, NEAR, 12 * KIB);
         assert_eq!(slow, FIRST_WINDOW);
+    }
+
+    #[test]
+    fn a_forward_reader_that_turns_round_is_followed() {
+        for len in [16 * KIB, 128 * KIB, MIB] {
+            let (mut planner, size) = (Planner::default(), 1 << 40);
+            let mut read = |block: u64| {
+                planner.plan(block * len..(block + 1) * len, size, true, LIMIT, Instant::now());
+                planner.pattern
+            };
+            assert!((0..100).all(|block| read(block) == Pattern::Forward));
+            let back: Vec<_> = (0..99).rev().map(read).collect();
+            assert!(
+                back[2 * OVERTAKING as usize..].iter().all(|pattern| *pattern == Pattern::Backward),
+                "{len}: {back:?}"
+            );
+        }
     }
 
     proptest! {
