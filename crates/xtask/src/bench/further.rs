@@ -24,6 +24,12 @@ const WARM_UP: Duration = Duration::from_secs(2);
 /// When memory is taken for steady.
 const SETTLED: Duration = Duration::from_secs(5);
 const GIBIBYTE_MIB: usize = 1024;
+/// The cache of the mount whose memory is measured.
+const CACHE: &str = "64M";
+/// Files that are read there beside a large one, and the length of each. A file longer than a quarter of the cache makes
+/// room behind its reader and would never fill it.
+const MANY: (usize, usize) = (128, 8 << 20);
+const WRITTEN: usize = 256 << 20;
 
 /// Workloads that change the link of the table's stage.
 pub const ON_STAGE: &[Workload] =
@@ -46,13 +52,8 @@ pub struct Further {
 
 /// Those workloads.
 pub const FURTHER: &[Further] = &[
-    Further {
-        lines: &["tls-write", "tls-read", "rss", "rss-peak"],
-        on_ganesha: false,
-        rtt: 0,
-        times: TIMES,
-        play: gibibyte,
-    },
+    Further { lines: &["tls-write", "tls-read"], on_ganesha: false, rtt: 0, times: TIMES, play: gibibyte },
+    Further { lines: &["rss", "rss-peak"], on_ganesha: false, rtt: 0, times: TIMES, play: memory },
     Further { lines: &["list-100000", "ls-100000"], on_ganesha: true, rtt: TABLE_RTT, times: 1, play: large_directory },
     Further {
         lines: &["cp-up", "cp-up-1", "cp-down", "cp-down-1"],
@@ -63,6 +64,13 @@ pub const FURTHER: &[Further] = &[
     },
     Further { lines: &["inodes"], on_ganesha: false, rtt: 0, times: 1, play: inodes },
 ];
+
+/// The round trip time of a line that is measured at one of its own, whatever `--rtt` says.
+pub fn rtt_of(line: &str) -> Option<u64> {
+    let on_stage = ON_STAGE.iter().map(|work| (work.lines, TABLE_RTT));
+    let further = FURTHER.iter().map(|further| (further.lines, further.rtt));
+    on_stage.chain(further).find(|(lines, _)| lines.contains(&line)).map(|(_, rtt)| rtt)
+}
 
 fn narrow(round: &Round<'_>) -> anyhow::Result<Samples> {
     let possible = 100.0 * MEBIBYTE / (NARROW_MBIT as f64 * 125_000.0);
@@ -157,14 +165,26 @@ fn raw() -> anyhow::Result<(f64, f64)> {
     Ok((rate("mock, 1 GiB read over TLS 1.3:")?, rate("mock, 1 GiB written over TLS 1.3:")?))
 }
 
+/// Has what lies in a folder of this machine on its disk, or the disk takes processor time while others are measured.
+fn sync(dir: &Path) -> anyhow::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            sync(&path)?;
+        } else {
+            fs::File::open(&path)?.sync_all().with_context(|| format!("syncing {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
 fn gibibyte(programs: &Path, kind: Kind, _: bool) -> anyhow::Result<Samples> {
     let (raw_read, raw_write) = raw()?;
     let data = tempfile::Builder::new().prefix("s3files-bench-data-").tempdir()?;
     let (shown, from) = (data.path().join("shown"), data.path().join("new"));
     fs::create_dir(&shown)?;
     fs::write(&from, noise(7, GIBIBYTE_MIB << 20))?;
-    // Or the disk takes processor time while others are measured.
-    fs::File::open(&from)?.sync_all()?;
+    sync(data.path())?;
     let stage = Stage::start(programs, kind, &shown, true)?;
     let share = |sample: Sample, raw: f64| {
         let rate = GIBIBYTE_MIB as f64 / sample.wall.as_secs_f64();
@@ -176,17 +196,39 @@ fn gibibyte(programs: &Path, kind: Kind, _: bool) -> anyhow::Result<Samples> {
     let place = stage.mount(&[])?;
     let was_read = place.run(read("big").current_dir(&place.folder), LIMIT)?;
     place.unmount()?;
-    let place = stage.mount(&["--cache-size", "64M"])?;
-    let sample = place.run(read("big").current_dir(&place.folder), LIMIT)?;
-    std::thread::sleep(SETTLED);
-    let (steady, peak) = (place.memory("VmRSS")?, place.memory("VmHWM")?);
+    Ok(vec![("tls-write", share(written, raw_write)), ("tls-read", share(was_read, raw_read))])
+}
+
+/// What a mount keeps of a file that is too large for its cache, of many that are not, and of one that was written.
+fn memory(programs: &Path, kind: Kind, _: bool) -> anyhow::Result<Samples> {
+    let data = tempfile::Builder::new().prefix("s3files-bench-data-").tempdir()?;
+    let (shown, from) = (data.path().join("shown"), data.path().join("new"));
+    fs::create_dir(&shown)?;
+    fs::write(shown.join("big"), noise(7, GIBIBYTE_MIB << 20))?;
+    files(&shown.join("many"), MANY.0, MANY.1, 8)?;
+    fs::write(&from, noise(9, WRITTEN))?;
+    sync(data.path())?;
+    let stage = Stage::start(programs, kind, &shown, true)?;
+    let place = stage.mount(&["--cache-size", CACHE])?;
+    let steady_after = |work: &mut Command| -> anyhow::Result<(Sample, f64)> {
+        let sample = place.run(work.current_dir(&place.folder), LIMIT)?;
+        std::thread::sleep(SETTLED);
+        Ok((sample, place.memory("VmRSS")?))
+    };
+    // What is being written takes the room of what was read, so a look at the end alone would not see what reading left.
+    let mut reads = Command::new("sh");
+    let (read, after_reads) = steady_after(reads.args(["-c", "dd if=big of=/dev/null bs=1M && cat many/*"]))?;
+    let (written, after_write) = steady_after(&mut write(&from, "written"))?;
+    let (steady, peak) = (after_reads.max(after_write), place.memory("VmHWM")?);
     place.unmount()?;
-    Ok(vec![
-        ("tls-write", share(written, raw_write)),
-        ("tls-read", share(was_read, raw_read)),
-        ("rss", Sample { value: Some(steady), ..sample }),
-        ("rss-peak", Sample { value: Some(peak), ..sample }),
-    ])
+    let sum = |count: fn(&Sample) -> Option<u64>| Some(count(&read)? + count(&written)?);
+    let sample = Sample {
+        wall: read.wall + written.wall,
+        value: None,
+        requests: sum(|sample| sample.requests),
+        operations: sum(|sample| sample.operations),
+    };
+    Ok(vec![("rss", Sample { value: Some(steady), ..sample }), ("rss-peak", Sample { value: Some(peak), ..sample })])
 }
 
 fn large_directory(programs: &Path, kind: Kind, tls: bool) -> anyhow::Result<Samples> {

@@ -71,7 +71,8 @@ pub struct BenchArgs {
     /// Write what was found to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Fail when a line is worse than in this file, which an earlier run wrote.
+    /// Fail when a line is worse than in this file, which an earlier run wrote, or when one of those that were asked for is
+    /// only there.
     #[arg(long, value_name = "FILE")]
     compare: Option<PathBuf>,
     /// Write docs/BENCHMARKS.md and docs/benchmarks.svg.
@@ -98,9 +99,11 @@ impl BenchArgs {
             (self.server, self.rtt) = (Servers::Mock, vec![TABLE_RTT]);
         }
         let earlier = self.compare.as_deref().map(read).transpose()?;
+        // Nobody knows what the run of a file was asked for.
+        let kinds = if self.from.is_some() { Vec::new() } else { self.kinds()? };
         let report = match &self.from {
             Some(file) => read(file)?,
-            None => self.measure()?,
+            None => self.measure(&kinds)?,
         };
         println!("\n{}\n{}", docs::circumstances(&report), report.table());
         self.write_json(&report)?;
@@ -109,7 +112,8 @@ impl BenchArgs {
         }
         let mut bad = Vec::new();
         if let Some(earlier) = &earlier {
-            bad.extend(compare::worse(earlier, &report).into_iter().map(|what| format!("worse: {what}")));
+            let worse = compare::worse(earlier, &report, |figure| self.asks_for(&kinds, figure));
+            bad.extend(worse.into_iter().map(|what| format!("worse: {what}")));
         }
         let missed = report.missed().into_iter().map(|what| format!("missed: {what}"));
         let missed: Vec<_> = missed.collect();
@@ -131,9 +135,22 @@ impl BenchArgs {
             .with_context(|| format!("cannot write {}", file.display()))
     }
 
+    fn names(&self, id: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|part| id.contains(part.as_str()))
+    }
+
     fn wants(&self, line: &Line) -> bool {
-        let named = self.only.is_empty() || self.only.iter().any(|part| line.id.contains(part.as_str()));
-        named && !(self.quick && line.slow) && (self.million || line.id != "inodes")
+        self.names(line.id) && !(self.quick && line.slow) && (self.million || line.id != "inodes")
+    }
+
+    /// Whether a run on these servers is to find again what an earlier one found.
+    fn asks_for(&self, kinds: &[Kind], figure: &Figure) -> bool {
+        let id = figure.line.as_str();
+        // A short run cannot say of a line that there is not any more whether it was slow.
+        let is_wanted = find_line(id).map_or_else(|| !self.quick && self.names(id), |line| self.wants(line));
+        let is_on_link =
+            further::rtt_of(id).map_or_else(|| self.rtt.contains(&figure.rtt_ms), |own| own == figure.rtt_ms);
+        is_wanted && is_on_link && kinds.iter().any(|kind| kind.name() == figure.server)
     }
 
     fn wants_any(&self, lines: &[&str]) -> bool {
@@ -157,13 +174,12 @@ impl BenchArgs {
         Ok(kinds)
     }
 
-    fn measure(&self) -> anyhow::Result<Report> {
+    fn measure(&self, kinds: &[Kind]) -> anyhow::Result<Report> {
         for program in ["dd", "du", "find", "git", "ls", "mv", "rm", "stat", "tar", "umount"] {
             if find(program).is_none() {
                 bail!("{program} is needed");
             }
         }
-        let kinds = self.kinds()?;
         let programs = build()?;
         let mut report = Report {
             tls: self.tls,
@@ -179,7 +195,7 @@ impl BenchArgs {
             let trees = if self.wants_any(&["rm-r"]) { uses } else { 0 };
             // Each use has a number of its own: some workloads use up two.
             let data = Dataset::make(dir.path(), uses * 12, trees)?;
-            for &kind in &kinds {
+            for &kind in kinds {
                 self.on_server(&programs, kind, &data, &workloads, &mut report)?;
             }
         }
@@ -322,4 +338,52 @@ fn load() -> f64 {
 fn read(file: &Path) -> anyhow::Result<Report> {
     let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     serde_json::from_str(&text).with_context(|| format!("{} was not written by this", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use clap::Parser;
+
+    use super::report::tests::figure;
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Alone {
+        #[command(flatten)]
+        bench: BenchArgs,
+    }
+
+    /// Whether a run with these arguments, on the mock alone, is to find a line again.
+    fn asks(arguments: &[&str], line: &str, server: &str, rtt_ms: u64) -> bool {
+        let bench = Alone::try_parse_from([&["bench"], arguments].concat()).unwrap().bench;
+        bench.asks_for(&[Kind::Mock], &Figure { rtt_ms, ..figure(line, server, 1.0) })
+    }
+
+    #[test]
+    fn a_run_asks_for_the_lines_that_its_filters_leave() {
+        assert!(asks(&[], "mkdir", "mock", 80));
+        assert!(!asks(&[], "mkdir", "ganesha", 80), "a server that is not there");
+        assert!(asks(&["--only", "dir"], "mkdir", "mock", 30));
+        assert!(!asks(&["--only", "find"], "mkdir", "mock", 30));
+        assert!(!asks(&["--quick"], "untar", "mock", 30), "a slow line in a short run");
+        assert!(!asks(&[], "inodes", "mock", 0));
+        assert!(asks(&["--million"], "inodes", "mock", 0));
+    }
+
+    #[test]
+    fn a_run_at_one_round_trip_time_asks_for_that_one_and_for_lines_with_one_of_their_own() {
+        assert!(asks(&["--rtt", "10"], "mkdir", "mock", 10));
+        assert!(!asks(&["--rtt", "10"], "mkdir", "mock", 30));
+        assert!(!asks(&["--rtt", "10"], "random-1", "mock", 30));
+        assert!(asks(&["--rtt", "10"], "rss", "mock", 0));
+        assert!(asks(&["--rtt", "10"], "busy-stat", "mock", 30));
+    }
+
+    #[test]
+    fn a_line_that_the_program_does_not_know_any_more_was_asked_for_unless_the_run_is_short() {
+        assert!(asks(&[], "forgotten", "mock", 30));
+        assert!(!asks(&["--only", "mkdir"], "forgotten", "mock", 30));
+        assert!(!asks(&["--quick"], "forgotten", "mock", 30));
+    }
 }
