@@ -11,8 +11,8 @@ use std::time::Instant;
 
 use crate::inode::NodeId;
 
-/// Most names that are remembered.
-const NAMES: usize = 1024;
+/// Most names that are remembered: as many as others may look up while somebody waits between two tries.
+const NAMES: usize = 8192;
 
 /// A kernel may be told so many times in a row what is remembered: when it comes to a name, and when it renames something
 /// to it.

@@ -108,6 +108,16 @@ fn names_are_believed_for_a_limited_time_after_a_change_that_was_not_atomic() {
 }
 
 #[test]
+fn what_a_change_that_was_not_atomic_says_is_believed_for_a_limited_time_though_nothing_was_known() {
+    let now = Instant::now();
+    let mut names = Names::default();
+    names.begin();
+    names.end(ChangeInfo { atomic: false, before: 1, after: 2 }, vec![Edit(name("a"), Dentry::Missing)], now, TRUST);
+    assert_eq!(names.get(b"a", Some(2), now), Some(Dentry::Missing));
+    assert_eq!(names.get(b"a", Some(2), now + TRUST), None);
+}
+
+#[test]
 fn names_are_believed_for_a_limited_time_after_a_change_of_the_attributes() {
     let now = Instant::now();
     let later = now + TRUST / 2;

@@ -231,6 +231,8 @@ impl Vfs {
                 file.sets.want_older_than(self.mount().options.dirty_age, now);
             }
             let writer = file.writer();
+            // A COMMIT that nobody can send would give its bytes up. For their age alone that is not done.
+            let policy = Policy { commit_age: policy.commit_age.filter(|_| writer.is_some()), ..policy };
             let send = match file.dirty.next(now, &policy) {
                 Some(action) => {
                     // The last thing that is sent takes the attributes along.
